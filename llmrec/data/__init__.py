@@ -1,0 +1,1 @@
+"""Catalogue, events, sources, validation, splits and the bundled sample."""

@@ -1,0 +1,1 @@
+"""Contract of all recommenders, filters, and (later) the trie and its beam."""

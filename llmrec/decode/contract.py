@@ -1,0 +1,74 @@
+"""What every recommender takes and gives, ours and the baselines alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from llmrec.data.catalog import Catalog
+from llmrec.data.events import History
+from llmrec.verbalize.objective import Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Hard limits: an item that one of them forbids never comes back.
+
+    Prices are inclusive; an item of unknown price fails a price bound. Words are compared as
+    `verbalize.words` stems them; every word of `include_words` must stand in the item's text.
+    `allowed_items` None means all. Attribute values: the item's must be one of those named.
+    """
+
+    max_price: float | None = None
+    min_price: float | None = None
+    include_words: tuple[str, ...] = ()
+    exclude_words: tuple[str, ...] = ()
+    include_categories: tuple[str, ...] = ()
+    exclude_categories: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    exclude_items: tuple[int, ...] = ()
+    allowed_items: tuple[int, ...] | None = None
+    exclude_seen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question: a history (oldest first), perhaps a wish, and limits.
+
+    `words` is the wish as it was said and goes into the prompt; `objective` is what was understood.
+    `user` is the user's position in the events, None for a history from elsewhere; it is used for the
+    profile's attributes only.
+    """
+
+    history: History
+    words: str = ""
+    objective: Objective = field(default_factory=Objective)
+    filters: Filters = field(default_factory=Filters)
+    user: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """An item of the catalogue with the model's score (higher is better)."""
+
+    item: str
+    index: int
+    score: float
+
+
+class Recommender(Protocol):
+    """A model that answers requests with items of one catalogue. Batch equals single."""
+
+    name: str
+    catalog: Catalog
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """Scores of all items before any filter, float32 [requests, items]; finite."""
+        ...
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[list[Recommendation]]:
+        """The k best allowed items of each request, best first; fewer only when fewer are allowed."""
+        ...

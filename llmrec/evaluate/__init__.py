@@ -1,0 +1,1 @@
+"""Metrics, protocols and reports; sees items and lists, never tokens."""

@@ -1,0 +1,1 @@
+"""Vectors of items from their texts, and (later) quantisers and semantic IDs."""

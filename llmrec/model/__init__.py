@@ -1,0 +1,1 @@
+"""Pretrained backbone, item tokens, adapters and query head."""

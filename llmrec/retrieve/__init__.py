@@ -1,0 +1,1 @@
+"""Ranking of the whole catalogue from query vectors, filters included."""

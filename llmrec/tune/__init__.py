@@ -1,0 +1,1 @@
+"""Training sets, collation, losses and loops."""

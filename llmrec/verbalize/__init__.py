@@ -1,0 +1,1 @@
+"""Words: templates, profiles and histories as text, objectives to words and back."""
