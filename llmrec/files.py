@@ -79,8 +79,12 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Hold the lock of the directory `path` (a file beside it), so that two runs never share it."""
+def only_writer(path: Path, wait: bool = False) -> Iterator[int]:
+    """Hold the lock of `path` (a file beside it), so that two runs never share it.
+
+    When another run holds it: wait for that run with `wait`, otherwise raise `LlmrecError`.
+    Yields the lock's file descriptor: a child process that inherits it keeps the lock until it ends.
+    """
     path = Path(path)
     lock = path.parent / f".{path.name}.lock"
     try:
@@ -90,12 +94,12 @@ def only_writer(path: Path) -> Iterator[None]:
         raise _explain(error, lock) from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise LlmrecError(
                 f"another run is writing {path}: wait for it or choose another directory"
             ) from error
-        yield
+        yield handle.fileno()
 
 
 def write_text(path: Path, text: str) -> None:
