@@ -18,7 +18,8 @@ class Filters:
     """Hard limits: an item that one of them forbids never comes back.
 
     Prices are inclusive; an item of unknown price fails a price bound. Words are compared as
-    `verbalize.words` stems them; every word of `include_words` must stand in the item's text.
+    `verbalize.words` stems them; every word of `include_words` must stand in the item's text, and the item
+    must be in every category of `include_categories` (upper and lower case are the same).
     `allowed_items` None means all. Attribute values: the item's must be one of those named.
     """
 
