@@ -1,0 +1,46 @@
+# `make demo` and `make test`: each makes a virtual environment if there is none, installs into it
+# what pyproject.toml asks for (again only when that file changes), and goes on.
+
+PYTHON ?= python3
+VENV ?= .venv
+# What pip installs for torch, and from where (empty: the index that pip is set up with).
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+EXTRAS_demo := train
+EXTRAS_dev := train,serve,dev
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python -m llmrec.cli demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "llmrec needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv "$(VENV)"
+
+# torch goes first: left to itself, pip may choose a build of several GB for another machine.
+# The packages taken out again match one torch build only and break transformers beside another.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	@echo "Installing llmrec[$(EXTRAS_$*)] into $(VENV): minutes the first time"
+	@$(PIP) install $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
+	@$(PIP) install -e ".[$(EXTRAS_$*)]"
+	@$(PIP) uninstall -y torchvision torchaudio torchcodec
+	@touch "$@"
