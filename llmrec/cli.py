@@ -2,6 +2,8 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -26,6 +28,33 @@ def version() -> None:
     from llmrec import __version__
 
     typer.echo(__version__)
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Argument(help="The data.yaml that describes the dataset.")],
+    out: Annotated[Path, typer.Option(help="Directory to write; an existing one is replaced.")],
+    root: Annotated[Path | None, typer.Option(help="Where relative paths in data.yaml start.")] = None,
+    split_date: Annotated[str | None, typer.Option(help="Add a global-time split at this date.")] = None,
+    drop_bad: Annotated[
+        bool, typer.Option("--drop-bad", help="Leave out and count rows with errors.")
+    ] = False,
+) -> None:
+    """Write normalised Parquet, splits and a card of statistics."""
+    from rich.console import Console
+
+    from llmrec.data.card import card_page
+    from llmrec.data.description import load_description, split_moment
+    from llmrec.data.prepare import prepare
+
+    dataset = load_description(data, root)
+    moment = split_moment(split_date) if split_date else None
+    with Console(stderr=True).status(f"preparing {dataset.description.name}"):
+        result = prepare(dataset, out, moment, drop_bad)
+    for finding in result.findings:
+        typer.echo(f"{'dropped' if finding.error else 'note'}: {finding.line()}", err=True)
+    typer.echo(card_page(result.card, result.manifest["dropped"], result.manifest["warnings"]))
+    typer.echo(f"wrote {out}")
 
 
 models = typer.Typer(no_args_is_help=True, help="Pretrained models: fetch them, list them.")
