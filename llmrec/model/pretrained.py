@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from llmrec.errors import LlmrecError
 from llmrec.model.checkpoints import resolve
-from llmrec.model.quiet import quiet
+from llmrec.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

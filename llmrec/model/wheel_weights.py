@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import sha256_of
 from llmrec.model.known import KnownModel, Probe, Wheel
-from llmrec.model.quiet import quiet
+from llmrec.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
