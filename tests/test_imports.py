@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports only its own stage and earlier ones.
 ORDER = [
-    "errors", "files", "progress", "stages", "data", "verbalize",
+    "errors", "files", "progress", "quiet", "stages", "data", "verbalize",
     "items", "model", "tune", "decode", "retrieve", "engines",
     "tasks", "baselines", "evaluate", "serving", "bundle", "config",
     "recommend", "demo", "cli",
@@ -22,7 +22,7 @@ ORDER = [
 # The only places that import a package; a name stands for the module and all below it.
 HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("model", "tune", "engines", "items", "baselines.sasrec", "baselines.sasrec_training"),
-    "transformers": ("model", "tune", "engines", "items"),
+    "transformers": ("quiet", "model", "tune", "engines", "items"),
     "peft": ("model", "tune"),
     "accelerate": ("tune",),
     "datasets": ("data.sources", "tune"),
