@@ -31,6 +31,36 @@ def version() -> None:
 
 
 @app.command()
+def validate(
+    data: Annotated[Path, typer.Argument(help="The data.yaml that describes the dataset.")],
+    root: Annotated[Path | None, typer.Option(help="Where relative paths in data.yaml start.")] = None,
+    fix: Annotated[
+        str | None, typer.Option(help="`drop` writes a copy without the rows with errors.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of that copy.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the report to this file too.")] = None,
+) -> None:
+    """Read all rows and report every fault with its place; exit 1 when there are errors."""
+    from rich.console import Console
+
+    from llmrec.data.description import load_description
+    from llmrec.data.validate import validate
+    from llmrec.files import write_json
+
+    if fix not in (None, "drop") or (fix is None) != (out is None):
+        raise LlmrecError("a cleaned copy needs both --fix drop and --out DIR")
+    dataset = load_description(data, root)
+    with Console(stderr=True).status(f"validating {dataset.description.name}"):
+        report = validate(dataset, out)
+    for line in report.lines():
+        typer.echo(line)
+    if json is not None:
+        write_json(json, report.as_dict())
+    if report.errors and out is None:
+        raise typer.Exit(1)
+
+
+@app.command()
 def prepare(
     data: Annotated[Path, typer.Argument(help="The data.yaml that describes the dataset.")],
     out: Annotated[Path, typer.Option(help="Directory to write; an existing one is replaced.")],

@@ -37,15 +37,15 @@ class Finding:
         """Plain values, for JSON."""
         return asdict(self)
 
+    def summary(self) -> str:
+        """What and how many."""
+        column = f" (column {self.column})" if self.column else ""
+        return f"{self.table}: {self.kind}{column}: {self.count:,} {'row' if self.count == 1 else 'rows'}"
+
     def line(self) -> str:
-        """One line: what, how many, and where the first stands."""
-        text = f"{self.table}: {self.count:,} {'row' if self.count == 1 else 'rows'} with {self.kind}"
-        if self.column:
-            text += f" (column {self.column})"
-        if self.examples:
-            first = self.examples[0]
-            text += f", the first in {first.file} row {first.row}"
-        return text
+        """What, how many, and where the first stands."""
+        first = f", the first in {self.examples[0].file} row {self.examples[0].row}" if self.examples else ""
+        return self.summary() + first
 
 
 def find_faults(staging: Staging, checks: Sequence[Check]) -> list[Finding]:
@@ -54,7 +54,8 @@ def find_faults(staging: Staging, checks: Sequence[Check]) -> list[Finding]:
     for table in staging.columns:
         if staging.malformed[table]:
             examples = tuple(
-                Example(bad.file, bad.row, bad.reason) for bad in staging.examples[table][:EXAMPLES]
+                Example(bad.file, bad.row, bad.reason)
+                for bad in sorted(staging.examples[table], key=lambda bad: (bad.file, bad.row))
             )
             findings.append(Finding(table, "malformed row", "", staging.malformed[table], True, examples))
         findings += _faults_of(staging, table, of_table(list(checks), table))

@@ -17,7 +17,7 @@ from llmrec.data.checks import Finding, duplicate_events, find_faults
 from llmrec.data.description import Dataset, GlobalTime
 from llmrec.data.events import NO_TIME
 from llmrec.data.prepared import FORMAT
-from llmrec.data.sources import fingerprint, literal
+from llmrec.data.sources import fingerprint, identifier, literal
 from llmrec.data.splits import global_time, leave_last_out
 from llmrec.data.staging import Staging, staged
 from llmrec.data.typed import error_mask, make_tables
@@ -146,9 +146,7 @@ def _ordered_events(staging: Staging, usable: str) -> str:
 
 
 def _attribute_columns(attributes: dict[str, Any]) -> str:
-    return "".join(
-        f', a{n} AS "attr_{name.replace(chr(34), chr(34) * 2)}"' for n, name in enumerate(attributes)
-    )
+    return "".join(f", a{n} AS {identifier('attr_' + name)}" for n, name in enumerate(attributes))
 
 
 def _copy(staging: Staging, select: str, path: Path) -> None:

@@ -63,12 +63,18 @@ def fingerprint(source: Source, root: Path) -> list[dict[str, Any]]:
         return [{"huggingface": source.huggingface.model_dump(exclude_none=True)}]
     if source.sql is not None:
         return [{"sql": source.sql, **({"database": source.database} if source.database else {})}]
-    marks = []
+    marks: list[dict[str, Any]] = []
     for path in paths_of(source, root):
-        size = path.stat().st_size
-        mark = {"modified": path.stat().st_mtime_ns} if size > HUGE else {"sha256": sha256_of(path)}
-        marks.append({"path": str(path.relative_to(root)) if path.is_relative_to(root) else str(path)})
-        marks[-1].update({"bytes": size, **mark})
+        state = path.stat()
+        mark: dict[str, Any] = {
+            "path": str(path.relative_to(root)) if path.is_relative_to(root) else str(path),
+            "bytes": state.st_size,
+        }
+        if state.st_size > HUGE:
+            mark["modified"] = state.st_mtime_ns
+        else:
+            mark["sha256"] = sha256_of(path)
+        marks.append(mark)
     return marks
 
 
@@ -131,8 +137,8 @@ def _read_sql(source: Source, wanted: list[str], root: Path) -> Iterator[Chunk]:
                 raise DataError("sql is not one SELECT statement: correct data.yaml")
             result = connection.execute(source.sql or "")
             check_columns(wanted, [column[0] for column in result.description or []], "the sql source")
-            reader = result.to_arrow_reader(BATCH)
-            yield from _numbered((batch.select(wanted) for batch in reader), "sql")
+            reader: pa.RecordBatchReader = result.to_arrow_reader(BATCH)
+            yield from _numbered((batch.select(wanted) for batch in iter(reader)), "sql")
     except duckdb.Error as error:
         raise DataError(f"sql source: {' '.join(str(error).split())}") from error
 
@@ -153,3 +159,8 @@ def connect(path: Path | str, read_only: bool = False) -> duckdb.DuckDBPyConnect
 def literal(value: str) -> str:
     """A SQL string literal."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def identifier(value: str) -> str:
+    """A SQL name."""
+    return '"' + value.replace('"', '""') + '"'

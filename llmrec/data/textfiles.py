@@ -27,6 +27,8 @@ BLOCK = 8 << 20
 """Bytes read at a time, and the longest row that can be read."""
 UNIT = b"\x1f"
 """Stands for a delimiter of several characters while rows are cut (the ASCII unit separator)."""
+TAIL = 16
+"""Last bytes of a file that are kept, to see whether a quote closes."""
 NEVER = "\x01"
 """A delimiter that valid JSON cannot contain, so that a line stays whole."""
 
@@ -54,29 +56,33 @@ class Chunk:
     lines: bool = False
 
 
-class _Substitute(io.RawIOBase):
-    """A byte stream with every `old` (several bytes) replaced by the one byte `new`."""
+class _Bytes(io.RawIOBase):
+    """A byte stream that replaces `old` (empty, or several bytes) by `UNIT` and remembers its last bytes."""
 
-    def __init__(self, stream: Any, old: bytes, new: bytes) -> None:
-        self.stream, self.old, self.new = stream, old, new
-        self.held = b""
+    def __init__(self, stream: Any, old: bytes) -> None:
+        self.stream, self.old = stream, old
+        self.held, self.tail = b"", b""
 
     def readable(self) -> bool:
+        """Always; `io.RawIOBase` asks."""
         return True
 
     def readinto(self, target: Any) -> int:
+        """Fill `target` from the stream; 0 only at its end."""
         data = b""
         while not data:
             block = self.stream.read(max(len(target) - len(self.held), 1))
-            data = self.held + block
-            self.held = b""
+            data, self.held = self.held + block, b""
             if not block:
                 break
+            # The beginning of a delimiter at the end of a block waits for the next block.
             keep = next((n for n in range(len(self.old) - 1, 0, -1) if data.endswith(self.old[:n])), 0)
             if keep:
                 data, self.held = data[:-keep], data[-keep:]
-        data = data.replace(self.old, self.new)
+        if self.old:
+            data = data.replace(self.old, UNIT)
         target[: len(data)] = data
+        self.tail = (self.tail + data[-TAIL:])[-TAIL:]
         return len(data)
 
 
@@ -131,54 +137,87 @@ def _utf8(table: pa.Table, rows: np.ndarray, file: str) -> Chunk:
     return Chunk(file, rows[good], table.filter(pa.array(good)).cast(text), tuple(bad))
 
 
-def _blocks(
-    path: Path, source: Source, delimiter: str, quote: str, names: list[str] | None, wanted: list[str] | None
-) -> Iterator[Chunk]:
-    """Blocks of a delimited file; `names` for a file without a header row, `wanted` columns (None: all)."""
-    malformed: list[Malformed] = []
-    numbers = _Numbers(1 if names else 2)
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A delimited file; `names` are the columns of one without a header row, `quote` "" means none."""
 
-    def set_aside(row: Any) -> str:
-        reason = f"{row.actual_columns} columns where {row.expected_columns} are expected"
-        malformed.append(Malformed(str(path), row.number, reason))
-        numbers.skipped.append(row.number)
-        return "skip"
+    path: Path
+    delimiter: str
+    quote: str
+    names: list[str] | None
+    encoding: str
 
-    def reader(columns: list[str] | None, handler: Callable[[Any], str]) -> Any:
-        stream = open_bytes(path)
-        if len(delimiter) > 1:
-            stream = pa.PythonFile(_Substitute(stream, delimiter.encode(source.encoding), UNIT), mode="r")
-        return pa_csv.open_csv(
-            stream,
+    def chunks(self, wanted: list[str]) -> Iterator[Chunk]:
+        """The wanted columns as text, block by block."""
+        present = self.names or self._open(None, lambda row: "skip")[0].schema.names
+        if len(set(present)) < len(present):
+            twice = next(name for name in present if present.count(name) > 1)
+            raise DataError(f"{self.path} has two columns named {twice!r}: rename one")
+        check_columns(wanted, present, self.path)
+        # An unclosed quote swallows the rest of the file into the last column: read it, to notice.
+        columns = list(dict.fromkeys([*wanted, present[-1]])) if self.quote else wanted
+        malformed: list[Malformed] = []
+        numbers = _Numbers(1 if self.names else 2)
+
+        def set_aside(row: Any) -> str:
+            over = f", over {row.text.count(chr(10)) + 1} lines" if chr(10) in row.text else ""
+            reason = f"{row.actual_columns} columns where {row.expected_columns} are expected{over}"
+            malformed.append(Malformed(str(self.path), row.number, reason))
+            numbers.skipped.append(row.number)
+            return "skip"
+
+        reader, stream = self._open(columns, set_aside)
+        held: tuple[np.ndarray, pa.Table] | None = None
+        for batch in reader:
+            if held is not None:
+                yield self._chunk(*held, wanted, malformed)
+            held = numbers.take(len(batch)), pa.Table.from_batches([batch])
+        if held is None:
+            held = (
+                np.empty(0, dtype=np.int64),
+                pa.table({name: pa.array([], pa.binary()) for name in columns}),
+            )
+        rows, table = held
+        if self._never_closed(table, stream.tail):
+            reason = "a quote opens and never closes: the rest of the file stands in this row"
+            malformed.append(Malformed(str(self.path), int(rows[-1]), reason))
+            rows, table = rows[:-1], table.slice(0, len(table) - 1)
+        yield self._chunk(rows, table, wanted, malformed)
+
+    def _never_closed(self, table: pa.Table, tail: bytes) -> bool:
+        if not self.quote or not len(table):
+            return False
+        last = table.column(table.num_columns - 1)[-1].as_py() or b""
+        return b"\n" in last and not tail.rstrip().endswith(self.quote.encode())
+
+    def _chunk(
+        self, rows: np.ndarray, table: pa.Table, wanted: list[str], malformed: list[Malformed]
+    ) -> Chunk:
+        chunk = _utf8(table.select(wanted), rows, str(self.path))
+        faults = (*malformed, *chunk.malformed)
+        malformed.clear()
+        return Chunk(chunk.file, chunk.rows, chunk.table, faults)
+
+    def _open(self, columns: list[str] | None, handler: Callable[[Any], str]) -> tuple[Any, _Bytes]:
+        several = self.delimiter.encode(self.encoding) if len(self.delimiter) > 1 else b""
+        stream = _Bytes(open_bytes(self.path), several)
+        reader = pa_csv.open_csv(
+            pa.PythonFile(stream, mode="r"),
             pa_csv.ReadOptions(
-                use_threads=False, block_size=BLOCK, column_names=names, encoding=source.encoding.lower()
+                use_threads=False, block_size=BLOCK, column_names=self.names, encoding=self.encoding.lower()
             ),
             pa_csv.ParseOptions(
-                delimiter=delimiter if len(delimiter) == 1 else UNIT.decode(),
-                quote_char=quote or False,
-                newlines_in_values=bool(quote),
-                ignore_empty_lines=delimiter != NEVER,
+                delimiter=UNIT.decode() if several else self.delimiter,
+                quote_char=self.quote or False,
+                newlines_in_values=bool(self.quote),
+                ignore_empty_lines=self.delimiter != NEVER,
                 invalid_row_handler=handler,
             ),
             pa_csv.ConvertOptions(
                 include_columns=columns, column_types={name: pa.binary() for name in columns or []}
             ),
         )
-
-    present = names or reader(None, lambda row: "skip").schema.names
-    if len(set(present)) < len(present):
-        twice = next(name for name in present if present.count(name) > 1)
-        raise DataError(f"{path} has two columns named {twice!r}: rename one")
-    check_columns(wanted or [], present, path)
-    for batch in reader(wanted or present, set_aside):
-        table = pa.Table.from_batches([batch])
-        chunk = _utf8(table, numbers.take(len(table)), str(path))
-        yield Chunk(chunk.file, chunk.rows, chunk.table, (*malformed, *chunk.malformed))
-        malformed.clear()
-    if malformed:
-        yield Chunk(
-            str(path), np.empty(0, dtype=np.int64), table.slice(0, 0).cast(chunk.table.schema), (*malformed,)
-        )
+        return reader, stream
 
 
 def check_columns(wanted: list[str], present: list[str], where: Path | str) -> None:
@@ -218,7 +257,8 @@ def read_delimited(path: Path, source: Source, wanted: list[str], default: str) 
         DataError: the file or a wanted column is missing, it is empty, or not in `source.encoding`.
     """
     delimiter = source.delimiter or default
-    return _guarded(path, _blocks(path, source, delimiter, source.quote, source.header, wanted))
+    rows = _Rows(path, delimiter, source.quote, source.header, source.encoding)
+    return _guarded(path, rows.chunks(wanted))
 
 
 def _to_json(chunk: Chunk) -> Chunk:
@@ -238,9 +278,11 @@ def _to_json(chunk: Chunk) -> Chunk:
 
 def read_lines(path: Path, source: Source, python: bool) -> Iterator[Chunk]:
     """Lines of a JSON-lines file, or of one with a Python literal a line (`python`), not yet parsed."""
-    for chunk in _guarded(path, _blocks(path, source, NEVER, "", ["line"], None)):
+    rows = _Rows(path, NEVER, "", ["line"], source.encoding)
+    for chunk in _guarded(path, rows.chunks(["line"])):
         bad = tuple(
-            Malformed(fault.file, fault.row, "control character in the line") for fault in chunk.malformed
+            Malformed(fault.file, fault.row, fault.reason if "UTF-8" in fault.reason else "control character")
+            for fault in chunk.malformed
         )
         whole = Chunk(chunk.file, chunk.rows, chunk.table, bad, lines=True)
         yield _to_json(whole) if python else whole
