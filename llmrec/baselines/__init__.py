@@ -1,1 +1,1 @@
-"""The systems that ours is compared with, on the same Recommender contract."""
+"""Other recommenders on the same contract: the figures to beat."""

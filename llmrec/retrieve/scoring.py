@@ -28,6 +28,8 @@ class ScoringRecommender(ABC):
 
     name: str
     catalog: Catalog
+    setting: str = ""
+    """How the model was set up, in a few words, for reports."""
 
     def __init__(self, name: str, catalog: Catalog) -> None:
         self.name = name

@@ -1,0 +1,53 @@
+"""Every baseline by name, each at its best setting on the validation fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmrec.baselines.choose import Validation
+from llmrec.data.prepared import Prepared
+from llmrec.errors import LlmrecError, require_extra
+from llmrec.retrieve.scoring import ScoringRecommender
+
+NAMES = ("popularity", "item-knn", "ease", "sasrec")
+
+
+def fit_baseline(
+    name: str,
+    prepared: Prepared,
+    split: str = "leave-last-out",
+    seed: int = 0,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> ScoringRecommender:
+    """Fit one baseline on the train fold; settings and early stopping come from the validation fold.
+
+    `seed` matters to sasrec alone, and so does `progress`, called after each epoch with its number, the
+    most there can be, and the loss. Raises `LlmrecError` for an unknown name or a catalogue too large.
+    """
+    if name not in NAMES:
+        raise LlmrecError(f"no baseline is named {name!r}; there are: {', '.join(NAMES)}")
+    train, catalog = prepared.train(split), prepared.catalog
+    if name == "popularity":
+        from llmrec.baselines.popularity import Popularity
+
+        return Popularity.fit(train, catalog)
+    require_extra("train", ("implicit", "scipy", "torch", "safetensors"), f"the baseline {name}")
+    validation = Validation.of(prepared, split)
+    if name == "item-knn":
+        from llmrec.baselines.item_knn import ItemKNN
+
+        return ItemKNN.choose(train, catalog, validation)
+    if name == "ease":
+        from llmrec.baselines.ease import EASE
+
+        return EASE.choose(train, catalog, validation)
+    from llmrec.baselines.sasrec import SasrecSettings
+    from llmrec.baselines.sasrec_training import Epoch, fit_sasrec
+
+    settings = SasrecSettings()
+
+    def tell(epoch: Epoch) -> None:
+        if progress:
+            progress(epoch.number, settings.epochs, epoch.loss)
+
+    return fit_sasrec(train, catalog, settings, validation, seed, tell)
