@@ -110,7 +110,7 @@ class Verbalizer:
         count: Callable[[Prompt], int],
         now: int | None = None,
     ) -> tuple[Prompt, History]:
-        """The prompt with as many of the newest events as `budget` allows (`count(prompt)`), and those events.
+        """The prompt with as many of the newest events as keep `count(prompt) <= budget`, and those events.
 
         Whole oldest events are dropped, never half of one; wish and attributes stay. Raises `LlmrecError`
         when not even one event (or the prompt of an empty history) fits.

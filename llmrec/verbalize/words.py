@@ -9,14 +9,13 @@ from functools import lru_cache
 _DIACRITICS = re.compile("[\u0300-\u036f]")
 _APOSTROPHES = re.compile("['\u2018\u2019\u02bc`´]")
 _IDEOGRAPHS = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
-STOP_WORDS = frozenset(
-    (  # noqa: SIM905
-        "a an and any anything are as at be but by can could do for from get give got had has have i id if ill "
-        "im in into is it its ive just let looking looks me my need no not of off on one ones or our out please "
-        "s show so some something stuff t than that the their them then there these thing things they this "
-        "those to us very want was we were what which will with without would you your item product"
-    ).split()
-)
+_STOPPED = """
+a an and any anything are as at be but by can could do for from get give got had has have i id if ill im in
+into is it its ive just let looking looks me my need no not of off on one ones or our out please s show so
+some something stuff t than that the their them then there these thing things they this those to us very want
+was we were what which will with without would you your item items product products
+"""
+STOP_WORDS = frozenset(_STOPPED.split())
 _IRREGULAR = {
     "buses": "bus", "children": "child", "childrens": "child", "feet": "foot", "geese": "goose",
     "halves": "half", "knives": "knife", "leaves": "leaf", "loaves": "loaf", "men": "man", "mens": "man",

@@ -1,0 +1,118 @@
+"""The words of a catalogue: where they stand, how they are written, titles and categories by their words."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from llmrec.data.catalog import Catalog
+from llmrec.verbalize.clean import clean
+from llmrec.verbalize.words import split_words, stems
+
+TITLE_LIMIT = 80
+"""Characters of a title that are said and recognised."""
+_CATEGORY_LIMIT = 60
+_FORMS = 2
+_CANDIDATES = 400
+
+
+class Lexicon:
+    """An index of one catalogue by stems (see `words.stems`); built once, in time linear in its text.
+
+    `texts[i]` are the distinct stems of item i's title and text, `titles[i]` those of its title, in order.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.titles: list[tuple[str, ...]] = []
+        self.texts: list[tuple[str, ...]] = []
+        self._postings: dict[str, array[int]] = {}
+        self._title_counts: Counter[str] = Counter()
+        self._by_title: dict[tuple[str, ...], int] = {}
+        self._categories: dict[tuple[str, ...], str] = {}
+        forms: dict[str, Counter[str]] = {}
+        for position, item in enumerate(catalog.items):
+            said = self.said_title(position)
+            title = tuple(dict.fromkeys(stems(said)))
+            text = tuple(dict.fromkeys(title + stems(item.text)))
+            self.titles.append(title)
+            self.texts.append(text)
+            self._title_counts.update(title)
+            for stem in text:
+                self._postings.setdefault(stem, array("l")).append(position)
+            words = split_words(said)
+            if words:
+                self._by_title.setdefault(tuple(words), position)
+            for word in words:
+                for stem in stems(word):
+                    forms.setdefault(stem, Counter())[word] += 1
+            for category in item.categories:
+                if found := tuple(split_words(self.said_category(category))):
+                    self._categories.setdefault(found, category)
+        self._forms = {
+            stem: tuple(word for word, _ in count.most_common(_FORMS)) for stem, count in forms.items()
+        }
+        self.longest_title = max(map(len, self._by_title), default=0)
+        self.longest_category = max(map(len, self._categories), default=0)
+
+    def said_title(self, item: int) -> str:
+        """The title as a wish names it; "" for an item without one."""
+        return clean(self.catalog[item].title, TITLE_LIMIT)
+
+    def said_category(self, category: str) -> str:
+        """A category as a wish names it."""
+        return clean(category, _CATEGORY_LIMIT)
+
+    def in_titles(self, stem: str) -> int:
+        """Number of items whose title has the stem."""
+        return self._title_counts[stem]
+
+    def popular(self, count: int) -> list[str]:
+        """The stems that stand in most titles, most frequent first."""
+        return [stem for stem, _ in self._title_counts.most_common(count)]
+
+    def forms(self, stem: str) -> tuple[str, ...]:
+        """How titles write a stem, most frequent first, at most two forms."""
+        return self._forms.get(stem, ())
+
+    def item_titled(self, words: Sequence[str]) -> int | None:
+        """The first item whose title has exactly these words (see `split_words`)."""
+        return self._by_title.get(tuple(words))
+
+    def category_named(self, words: Sequence[str]) -> str | None:
+        """The category whose name has exactly these words (see `split_words`)."""
+        return self._categories.get(tuple(words))
+
+    def items_with_all(self, wanted: Iterable[str]) -> set[int]:
+        """Items whose text has every one of the stems."""
+        lists = sorted((self._postings.get(stem, array("l")) for stem in wanted), key=len)
+        if not lists:
+            return set(range(len(self.catalog)))
+        found = set(lists[0])
+        for further in lists[1:]:
+            found.intersection_update(further)
+        return found
+
+    def nearest_titles(self, wanted: Sequence[str], count: int) -> list[tuple[float, int]]:
+        """(similarity, item) of the titles most like the stems: cosine of rarity weights, best first.
+
+        Of a word that stands in very many items only the first few hundred are looked at.
+        """
+        query = {stem: self._weight(stem) for stem in wanted if stem in self._postings}
+        shared: dict[int, float] = {}
+        for stem, weight in query.items():
+            for item in self._postings[stem][:_CANDIDATES]:
+                if stem in self.titles[item]:
+                    shared[item] = shared.get(item, 0.0) + weight * weight
+        norm = math.sqrt(sum(self._weight(stem) ** 2 for stem in wanted)) or 1.0
+        scored = [(value / (norm * self._norm(item)), item) for item, value in shared.items()]
+        scored.sort(key=lambda pair: (-pair[0], pair[1]))
+        return scored[:count]
+
+    def _weight(self, stem: str) -> float:
+        return math.log(1 + (len(self.catalog) + 1) / (self._title_counts[stem] + 1))
+
+    def _norm(self, item: int) -> float:
+        return math.sqrt(sum(self._weight(stem) ** 2 for stem in self.titles[item])) or 1.0
