@@ -122,6 +122,7 @@ def card_page(card: Mapping[str, Any], dropped: Mapping[str, int], warnings: Map
         rows.append((f"price quantiles {card['currency'] or ''}".strip(), shown))
     for name, folds in card["splits"].items():
         rows.append((f"split {name}", ", ".join(f"{fold} {count:,}" for fold, count in folds.items())))
+    rows += [(name.replace("_", " "), f"{n:,}") for name, n in card["counts"].items() if "_" in name and n]
     rows += [(f"dropped: {what}", f"{count:,}") for what, count in dropped.items()]
     rows += [(f"noted: {what}", f"{count:,}") for what, count in warnings.items()]
     body = "\n".join(f"| {what} | {value.replace('|', chr(92) + '|')} |" for what, value in rows)

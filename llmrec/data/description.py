@@ -179,10 +179,11 @@ class UserColumns(_Part):
 
 
 class Items(_Part):
-    """The items table."""
+    """The items table; `keep: with-events` leaves out items that no event names."""
 
     source: AnySource
     columns: ItemColumns
+    keep: Literal["all", "with-events"] = "all"
 
 
 class Events(_Part):

@@ -69,7 +69,7 @@ def prepare(
             "dropped": dropped,
             "warnings": warnings,
         }
-        card = make_card(folder, manifest)
+        card = make_card(folder, manifest) | {"counts": counts}
         shutil.rmtree(folder / "spill", ignore_errors=True)
         write_json(folder / "card.json", card)
         write_text(folder / "card.md", card_page(card, dropped, warnings))
@@ -165,6 +165,8 @@ def _counts(staging: Staging, masks: dict[str, int]) -> dict[str, int]:
             "SELECT count(*) FROM items WHERE ix IS NOT NULL AND name IS NULL"
         ),
     }
+    usable = staging.number(f"SELECT count(*) FROM items WHERE faults & {masks['items']} = 0")
+    counts["items_left_out_without_events"] = usable - counts["items"]
     if "users" in masks:
         described = f"(FROM users WHERE faults & {masks['users']} = 0)"
         counts["described_users_without_events"] = staging.number(

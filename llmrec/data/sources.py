@@ -135,10 +135,10 @@ def _read_sql(source: Source, wanted: list[str], root: Path) -> Iterator[Chunk]:
             statements = connection.extract_statements(source.sql or "")
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise DataError("sql is not one SELECT statement: correct data.yaml")
-            result = connection.execute(source.sql or "")
-            check_columns(wanted, [column[0] for column in result.description or []], "the sql source")
-            reader: pa.RecordBatchReader = result.to_arrow_reader(BATCH)
-            yield from _numbered((batch.select(wanted) for batch in iter(reader)), "sql")
+            relation = connection.sql(source.sql or "")
+            check_columns(wanted, relation.columns, "the sql source")
+            reader = pa.RecordBatchReader.from_stream(relation)
+            yield from _numbered((batch.select(wanted) for batch in reader), "sql")
     except duckdb.Error as error:
         raise DataError(f"sql source: {' '.join(str(error).split())}") from error
 

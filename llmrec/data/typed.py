@@ -6,7 +6,8 @@ Tables made here, one row for each staged row:
     users    _file, _row, id, a0, a1, ..., faults
     events   _file, _row, user, item (catalogue index), time (seconds), type, value, rank, faults
 
-`ix` is the item's index in the catalogue: usable items in the order of their ids; null for the others.
+`ix` is the item's index in the catalogue: usable items that are kept, in the order of their ids; null for
+the others.
 """
 
 from __future__ import annotations
@@ -127,11 +128,14 @@ def _items(staging: Staging) -> list[Check]:
         f"row_number() OVER (PARTITION BY clean({identity}) ORDER BY _file, _row) AS turn FROM raw_items)"
     )
     _create(staging, "items_checked", select, checks)
-    mask = error_mask(checks, "items")
+    usable = f"faults & {error_mask(checks, 'items')} = 0"
+    if staging.dataset.description.items.keep == "with-events":
+        named = staging.raw("events", staging.dataset.description.events.columns.item.column)
+        usable += f" AND id IN (SELECT clean({named}) FROM raw_events)"
     staging.connection.execute(
         "CREATE TABLE items AS SELECT c.*, i.ix FROM items_checked c LEFT JOIN (SELECT _file, _row, "
         "CAST(row_number() OVER (ORDER BY id) - 1 AS INTEGER) AS ix "
-        f"FROM items_checked WHERE faults & {mask} = 0) i USING (_file, _row)"
+        f"FROM items_checked WHERE {usable}) i USING (_file, _row)"
     )
     staging.connection.execute("DROP TABLE items_checked")
     return checks
