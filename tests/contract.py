@@ -53,9 +53,7 @@ class RecommenderContract:
     def test_same_question_same_answer(self, recommender: Recommender, asked: list[Request]):
         assert recommender.recommend(asked, 10) == recommender.recommend(asked, 10)
 
-    def test_lists_are_ordered_distinct_and_named_rightly(
-        self, recommender: Recommender, asked: list[Request]
-    ):
+    def test_lists_are_ordered_and_distinct(self, recommender: Recommender, asked: list[Request]):
         for row in recommender.recommend(asked, 20):
             scores = [each.score for each in row]
             assert scores == sorted(scores, reverse=True)

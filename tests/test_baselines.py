@@ -79,9 +79,8 @@ class TestSASRecContract(RecommenderContract):
 def world(*histories):
     """A catalogue of five items and the given histories of item indices."""
     events = [(f"u{number}", [Event(item) for item in items]) for number, items in enumerate(histories)]
-    return Catalog([Item(f"i{number}", f"Item {number}") for number in range(5)]), Histories.from_lists(
-        events
-    )
+    catalog = Catalog([Item(f"i{number}", f"Item {number}") for number in range(5)])
+    return catalog, Histories.from_lists(events)
 
 
 def ranking(model, *history):

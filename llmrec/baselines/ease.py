@@ -39,8 +39,8 @@ class EASE(ScoringRecommender):
         """
         if len(catalog) > MOST_ITEMS:
             raise LlmrecError(
-                f"ease needs a dense item-by-item matrix: {len(catalog):,} items are more than {MOST_ITEMS:,}; "
-                "leave this baseline out"
+                f"ease needs a dense item-by-item matrix: {len(catalog):,} items are more than "
+                f"{MOST_ITEMS:,}; leave this baseline out"
             )
         if not penalty > 0:
             raise LlmrecError(f"ease: the penalty is {penalty}, it must be above 0")

@@ -75,7 +75,7 @@ def self_information(buyers: np.ndarray, users: int) -> np.ndarray:
 
     An item that nobody had counts as had by one, so that the figure is finite.
     """
-    return -np.log2(np.maximum(buyers, 1) / max(users, 1))
+    return np.asarray(-np.log2(np.maximum(buyers, 1) / max(users, 1)))
 
 
 def novelty(lists: np.ndarray, bits: np.ndarray, k: int = 10) -> np.ndarray:
