@@ -17,13 +17,13 @@ _NUMBER = (
     r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]{1,2})?|[0-9]{1,9}(?:\.[0-9]{1,4}|,[0-9]{1,2})?)(?![.,]?[0-9])"
 )
 _NOT_MONEY = (
-    r"(?!\s*(?:%|percent|years?|months?|weeks?|days?|hours?|minutes?|pieces?|stars?|items?|cm|mm|kg"
-    r"|inch(?:es)?)\b)"
+    r"(?!\s*(?:%|percent|years?|months?|weeks?|days?|hours?|minutes?|pieces?|stars?|items?"
+    r"|cm|mm|kg|inch(?:es)?)\b)"
 )
 _NOT = (
     r"(?:not|nothing|never|no|none|cannot|without|(?:do|ca|wo|would|should|must|does|is)n'?t)"
-    r"(?: (?:want|wanting|to|be|it|that|which|is|cost|costs|costing|pay|paying|spend|spending|go|going|anything"
-    r"|something|priced|any|much|for|a|i|thing))*"
+    r"(?: (?:want|wanting|to|be|it|that|which|is|cost|costs|costing|pay|paying|spend|spending|go|going"
+    r"|anything|something|priced|any|much|for|a|i|thing))*"
 )
 _MORE = "(?:more|dearer|pricier|higher|greater|more expensive) than|over|above|beyond|exceeding"
 _LESS = "(?:less|lower|cheaper) than|under|below|beneath"

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True, slots=True)
 class Season:
-    """`pattern` (a regular expression) recognises the name in a wish, `cues` are stems of texts that show it."""
+    """`pattern` (regular expression) finds its name in a wish; `cues` are stems that show it in a text."""
 
     said: str
     pattern: str

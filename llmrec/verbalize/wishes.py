@@ -97,6 +97,18 @@ class WishMaker:
             parts |= part
         return Objective(**parts)
 
+    def wish(
+        self,
+        target: int,
+        history: History,
+        rng: np.random.Generator,
+        time: int | None = None,
+        wordings: str = "train",
+    ) -> str:
+        """Words of a random wish that the item `target`, bought at `time`, fulfils; "" when none fits."""
+        wish = self.draw(Event(target, time), history, rng)
+        return "" if wish is None else self.say(wish, rng, wordings)
+
     def say(self, objective: Objective, rng: np.random.Generator, wordings: str = "train") -> str:
         """The wish in words of one set ("train" or "heldout"); "" for an empty one."""
         values = self._said_values(objective, rng)
