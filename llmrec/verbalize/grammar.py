@@ -29,11 +29,11 @@ _MORE = "(?:more|dearer|pricier|higher|greater|more expensive) than|over|above|b
 _LESS = "(?:less|lower|cheaper) than|under|below|beneath"
 _AT_MOST = (
     rf"{_LESS}|up to|at (?:the )?(?:very )?most|at (?:the )?max(?:imum)?|max(?:imum)?(?: of| is)?|within"
-    r"|as much as|spend(?:ing)?(?: only| just)?|(?:budget|limit)(?: of| is)?(?: only| just)?|<=?|≤"
+    r"|as much as|spend(?:ing)?(?: only| just)?|(?:budget|limit)(?: of| is)?(?: only| just)?|< ?=?|≤"
 )
 _AT_LEAST = (
     rf"{_MORE}|at (?:the )?(?:very )?(?:least|minimum)|min(?:imum)?(?: of| is)?|upwards? of"
-    r"|starting (?:at|from)|>=?|≥"
+    r"|starting (?:at|from)|> ?=?|≥"
 )
 _OR_LESS = (
     r"(?:or|and) (?:less|under|below|cheaper|lower|down)|max(?:imum)?|tops|at (?:the )?(?:very )?(?:most|max)"
@@ -131,10 +131,10 @@ IDIOM = re.compile(
 )
 NEGATION = re.compile(
     r"\b(?:(?:please )?(?:do not|don'?t|dont) (?:want|like|need|show me|show|give me|care for|recommend)"
-    r"(?: (?:any|another|more))*"
-    r"|hate|dislike|avoid(?:ing)?|skip|leave out|anything but|anything except|all but"
-    r"|everything but|other than|apart from|rather than|instead of|excluding|exclude|minus|none of|enough"
-    r"|tired of|fed up with|sick of|no more|not|no|without|except(?: for)?|nothing|nor|never|but no)\b",
+    r"|hate|dislike|avoid(?:ing)?|skip|leave out|anything but|anything except|all but|everything but"
+    r"|other than|apart from|rather than|instead of|excluding|exclude|minus|none of|enough|tired of"
+    r"|fed up with|sick of|no more|not|no|without|except(?: for)?|nothing|nor|never|but no)"
+    r"(?: (?:any|anything|another|more|things?|stuff))*\b",
     re.IGNORECASE,
 )
 _END_OF_OBJECT = """

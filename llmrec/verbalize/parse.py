@@ -206,6 +206,9 @@ def _read_negations(reading: _Reading) -> None:
     for match in list(grammar.IDIOM.finditer(reading.text)):
         reading.leave(*match.span())
     while (negation := grammar.NEGATION.search(reading.text)) is not None:
+        if (category_end := _exclude_category(reading, negation.end())) is not None:
+            reading.take(negation.start(), category_end)
+            continue
         phrase = _phrase(reading.tokens(negation.end()))
         understood = False
         for part in _split_alternatives(phrase):
@@ -230,24 +233,34 @@ def _split_alternatives(phrase: Sequence[_Token]) -> list[list[_Token]]:
     return [part for part in parts if part]
 
 
+def _exclude_category(reading: _Reading, start: int) -> int | None:
+    """Exclude the category that "from ..." names at `start`; where it ends, None when there is none."""
+    tokens = reading.tokens(start)
+    if not tokens or tokens[0].text.lower() not in grammar.CATEGORY_BEFORE:
+        return None
+    named = _without_articles(tokens[1:])
+    found = _longest(named, reading.lexicon.category_named, reading.lexicon.longest_category)
+    if found is None:
+        return None
+    name, end = found
+    after = next((token for token in named if token.start >= end), None)
+    reading.understood(exclude_categories=_with(reading.objective.exclude_categories, name))
+    return after.end if after is not None and after.text.lower() in grammar.CATEGORY_AFTER else end
+
+
 def _exclude(reading: _Reading, phrase: list[_Token]) -> bool:
-    """Exclude the category that a negated phrase names, or its rarest word; False when it has neither."""
+    """Exclude the rarest word of a negated phrase, or the category that it names; False for neither."""
     lexicon, known = reading.lexicon, reading.objective
-    named = [token for token in phrase if token.text.lower() not in _ARTICLES]
-    from_category = bool(named) and named[0].words[-1] in grammar.CATEGORY_BEFORE
-    if from_category:
-        named = _without_articles(named[1:])
+    named = _without_articles(phrase)
     found = [stem for token in named for stem in stems(token.text) if reading.knows(stem)]
-    if from_category or not found:
-        category = _longest(named, lexicon.category_named, lexicon.longest_category)
-        if category is not None:
-            reading.understood(exclude_categories=_with(known.exclude_categories, category[0]))
-            return True
-    if not found:
-        return False
-    rarest = min(reversed(found), key=lexicon.in_titles)
-    reading.understood(exclude_words=_with(known.exclude_words, rarest))
-    return True
+    if found:
+        rarest = min(reversed(found), key=lexicon.in_titles)
+        reading.understood(exclude_words=_with(known.exclude_words, rarest))
+        return True
+    category = _longest(named, lexicon.category_named, lexicon.longest_category)
+    if category is not None:
+        reading.understood(exclude_categories=_with(known.exclude_categories, category[0]))
+    return category is not None
 
 
 def _with(values: tuple[str, ...], value: str) -> tuple[str, ...]:
