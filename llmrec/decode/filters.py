@@ -107,7 +107,7 @@ class FilterIndex:
 
     @cached_property
     def _words(self) -> _Postings:
-        return _Postings(stems(item.text or item.title) for item in self._catalog.items)
+        return _Postings(stems(f"{item.title} {item.text}") for item in self._catalog.items)
 
     @cached_property
     def _categories(self) -> _Postings:

@@ -77,13 +77,15 @@ def _models(key: tuple[Any, ...], rows: Sequence[Mapping[str, Any]]) -> list[str
 
 
 def _wishes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    header = ("model", "wish", "enforced", "honoured@10", "recall@10", "recall@10 without wish", "users")
+    names = ("honoured@10", "recall@10", "recall@10 without wish", "understood")
+    header = ("model", "wish", "seen items", "enforced", *names, "users")
     lines = [
         (
             row["model"],
             row["objective"].partition(":")[2],
+            "left out" if row["filter_seen"] else "allowed",
             "yes" if row.get("enforced") else "no",
-            *(figure(row, name) for name in header[3:6]),
+            *(figure(row, name) for name in names),
             f"{row['users']:,}",
         )
         for row in rows

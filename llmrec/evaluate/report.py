@@ -61,6 +61,10 @@ class Row(BaseModel):
     recall_10_without: float | None = Field(
         default=None, alias="recall@10 without wish", ge=0, le=1, description="same questions, no wish"
     )
+    understood: float | None = Field(
+        default=None, ge=0, le=1, description="share of wishes that the parser read exactly as meant"
+    )
+    empty: int | None = Field(default=None, ge=0, description="wishes that left no item to recommend")
     intervals: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="95% bootstrap interval [low, high] over users, by column"
     )
