@@ -87,6 +87,56 @@ def prepare(
     typer.echo(f"wrote {out}")
 
 
+@app.command()
+def prompt(
+    directory: Annotated[Path, typer.Argument(help="A bundle, or a prepared dataset.")],
+    user: Annotated[str | None, typer.Option(help="A user of the data.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids with commas, oldest first.")] = None,
+    say: Annotated[str, typer.Option(help="A wish in words.")] = "",
+    model: Annotated[
+        str | None, typer.Option(help="Count tokens as this model does (a bundle knows its own).")
+    ] = None,
+) -> None:
+    """Print the exact prompt of a question and its length in tokens."""
+    from llmrec.data.events import Event
+    from llmrec.data.prepared import Prepared
+    from llmrec.errors import require_extra
+    from llmrec.verbalize.render import PromptSettings, Verbalizer
+    from llmrec.verbalize.templates import Templates
+
+    if (user is None) == (history is None):
+        raise LlmrecError("say whose prompt: either --user ID or --history ID,ID,...")
+    settings, templates, tokens = PromptSettings(), Templates.load(), None
+    if (directory / "prompts").is_dir():
+        from llmrec.bundle import Bundle
+
+        bundle = Bundle(directory)
+        prepared, settings, templates = bundle.prepared, bundle.recipe.prompt, bundle.templates
+        tokens = bundle.tokens()
+    else:
+        prepared = Prepared(directory)
+        if model is not None:
+            require_extra("train", ["torch", "transformers"], "counting tokens")
+            from llmrec.model.pretrained import load_tokenizer
+            from llmrec.model.tokens import PromptTokens
+
+            tokens = PromptTokens(load_tokenizer(model), len(prepared.catalog), settings.queries)
+    forbidden = tuple(tokens.tokenizer.all_special_tokens) if tokens else ()
+    verbalizer = Verbalizer(prepared.catalog, settings, prepared.histories.event_types, templates, forbidden)
+    if user is not None:
+        position = prepared.histories.index(user)
+        events, known = prepared.histories.history(position), prepared.attributes(position)
+    else:
+        ids = [name.strip() for name in (history or "").split(",") if name.strip()]
+        events, known = tuple(Event(item) for item in prepared.catalog.indices(ids)), {}
+    rendered = verbalizer.prompt(events, say, known)
+    typer.echo(verbalizer.display(rendered))
+    if tokens is None:
+        typer.echo("tokens: not counted, give --model NAME", err=True)
+    else:
+        typer.echo(f"tokens: {tokens.count(rendered)}")
+
+
 models = typer.Typer(no_args_is_help=True, help="Pretrained models: fetch them, list them.")
 app.add_typer(models, name="models")
 

@@ -42,4 +42,4 @@ def test_taste_and_price():
 def test_phrases():
     assert describe(HISTORY, SHOP) == ["3 events", "likes Kitchen", "price about 3"]
     assert describe(HISTORY, SHOP, now=40 * DAY)[-1] == "last months ago"
-    assert describe((), SHOP) == [] and describe((Event(2),), SHOP) == ["1 events"]
+    assert describe((), SHOP) == [] and describe((Event(2),), SHOP) == ["1 event"]

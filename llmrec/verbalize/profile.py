@@ -56,7 +56,7 @@ def describe(history: History, catalog: Catalog, now: int | None = None) -> list
     """
     if not history:
         return []
-    phrases = [f"{len(history)} events"]
+    phrases = [f"{len(history)} event{'s' if len(history) > 1 else ''}"]
     if favourites := favourite_categories(history, catalog) or favourite_words(history, catalog):
         phrases.append("likes " + " ".join(clean(name, _NAME_LIMIT) for name in favourites))
     price = usual_price(history, catalog)
