@@ -59,21 +59,19 @@ class Search:
         ranks = target_ranks(model.scores(questions.requests), allowed, questions.targets)
         return float(((ranks > 0) & (ranks <= 10)).mean()), ndcg_of_ranks(ranks)
 
-    def run(self, settings: SasrecSettings, seed: int = 0, with_test: bool = False) -> float:
-        """Fit, print a row of the table, and return validation ndcg@10."""
+    def run(self, settings: SasrecSettings, seed: int = 0) -> tuple[float, SASRec]:
+        """Fit, print a row of the table, and return validation ndcg@10 and the model."""
         model, best, seconds = self.fit(settings, seed)
         recall, ndcg = self.figures(model, self.valid)
         self.runs.append((ndcg, settings))
         cells = [*(f"{value:g}" for value in asdict(settings).values()), f"{seed}", f"{best.number}"]
         cells += [f"{seconds:.0f}", f"{recall:.4f}", f"{ndcg:.4f}"]
-        if with_test:
-            cells += [f"{figure:.4f}" for figure in self.figures(model, self.test)]
         print("| " + " | ".join(cells) + " |", flush=True)
-        return ndcg
+        return ndcg, model
 
 
-def _header(extra: tuple[str, ...] = ()) -> None:
-    names = [*asdict(START), "seed", "best epoch", "seconds", "valid recall@10", "valid ndcg@10", *extra]
+def _header() -> None:
+    names = [*asdict(START), "seed", "best epoch", "seconds", "valid recall@10", "valid ndcg@10"]
     print("| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|", flush=True)
 
 
@@ -89,23 +87,25 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     search = Search(Prepared(arguments.prepared), arguments.split)
     _header()
-    best, figure = START, search.run(START)
+    best, figure = START, search.run(START)[0]
     for axis in AXES:
-        tried = [(search.run(changed := replace(best, **change)), changed) for change in axis]
+        tried = [(search.run(changed := replace(best, **change))[0], changed) for change in axis]
         top = max(tried, key=lambda pair: pair[0])
         if top[0] > figure:
             figure, best = top
-    finalists = [settings for _, settings in sorted(search.runs, key=lambda run: -run[0])]
-    means = []
+    ordered = [settings for _, settings in sorted(search.runs, key=lambda run: -run[0])]
     print()
     _header()
-    for settings in finalists[: arguments.finalists]:
-        means.append(np.mean([search.run(settings, seed) for seed in range(1, arguments.seeds + 1)]))
-    chosen = finalists[int(np.argmax(means))]
-    print(f"\nChosen: {chosen}\n")
-    _header(("test recall@10", "test ndcg@10"))
-    for seed in range(1, arguments.seeds + 1):
-        search.run(chosen, seed, with_test=True)
+    seeds = range(1, arguments.seeds + 1)
+    finalists = [
+        [search.run(settings, seed) for seed in seeds] for settings in ordered[: arguments.finalists]
+    ]
+    chosen = max(finalists, key=lambda runs: np.mean([ndcg for ndcg, _ in runs]))
+    print(f"\nChosen: {chosen[0][1].settings}\n")
+    print("| seed | test recall@10 | test ndcg@10 |\n|---|---|---|")
+    for seed, (_, model) in zip(seeds, chosen, strict=True):
+        recall, ndcg = search.figures(model, search.test)
+        print(f"| {seed} | {recall:.4f} | {ndcg:.4f} |")
 
 
 if __name__ == "__main__":

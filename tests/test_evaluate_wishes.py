@@ -68,15 +68,12 @@ def test_satisfaction_by_hand(sample, satisfaction):
     assert all(title.isascii() for title in christmas)
     assert any("Christmas" in title for title in christmas)
     assert not any("Easter" in title for title in christmas)
-    bags = next(
-        number for number, item in enumerate(catalog.items) if item.title == "Lunch Bag Red Retrospot"
-    )
+    (bags,) = (number for number in range(500) if catalog[number].title == "Lunch Bag Red Retrospot")
     alike = titles(Objective(like=bags))
     assert "Lunch Bag Red Retrospot" not in alike
     assert any("Lunch Bag" in title for title in alike)
-    assert titles(Objective(like=bags, include_words=("lunch",))) == {
-        title for title in alike if "Lunch" in title
-    }
+    both = Objective(like=bags, include_words=("lunch",))
+    assert titles(both) == {title for title in alike if "Lunch" in title}
 
 
 def test_enforcement_grants_every_enforceable_wish(rows_of_the_deaf):

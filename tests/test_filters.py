@@ -76,7 +76,7 @@ def allows(filters, each, index, seen):
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_mask_is_the_definition_and_merge_is_the_conjunction(data):
     catalog = data.draw(catalogs())

@@ -97,8 +97,9 @@ def evaluate_wishes(
 
     `kinds` default to the single ones that the catalogue allows; a kind that fits no question has no row.
     With `filter_seen` the lists leave seen items out, save for wishes for something new, which would then
-    be granted before they are heard. `most` bounds the questions of a kind. `seed` draws wishes and wordings. `progress` is called with the
-    kinds done and to do. Raises `LlmrecError` for an unknown kind or an empty fold.
+    be granted before they are heard. `most` bounds the questions of a kind. `seed` draws wishes and
+    wordings. `progress` is called with the kinds done and to do. Raises `LlmrecError` for an unknown kind
+    or an empty fold.
     """
     kinds = maker.kinds_for(combinations=False) if kinds is None else kinds
     askers = {
