@@ -104,7 +104,8 @@ def test_a_listener_honours_wishes_without_enforcement(sample, maker, satisfacti
             # Not 1: fewer than ten items cost more than 15 pounds.
             assert row["honoured@10"] > 0.98
         if row["objective"] == "wish:season":
-            assert row["honoured@10"] > 0.8
+            # Not 1: fewer than ten items show Easter or Valentine's Day.
+            assert row["honoured@10"] > 0.65
     assert [row["enforced"] for row in rows] == [False, True] * 3
 
 
