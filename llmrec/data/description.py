@@ -132,8 +132,8 @@ def _listed(value: Any) -> Any:
 
 
 def _attributes(value: Any) -> Any:
-    if isinstance(value, list):
-        return {name: {"column": name} for name in value if isinstance(name, str)}
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return {name: {"column": name} for name in value}
     return value
 
 
@@ -286,6 +286,19 @@ def parse_description(value: Any, path: Path) -> Description:
         raise _explain(path, error) from error
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML where a field given twice is an error, not silently the later one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys are all different."""
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [str(key.value) for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), "")
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} twice", node.start_mark)
+        return mapping
+
+
 def load_description(path: Path, root: Path | None = None) -> Dataset:
     """Read `data.yaml`. Relative paths in it start from `root`, by default the folder of the file.
 
@@ -294,7 +307,7 @@ def load_description(path: Path, root: Path | None = None) -> Dataset:
     """
     path = Path(path)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: give the path of a data.yaml") from error
     except (OSError, UnicodeDecodeError) as error:
