@@ -78,6 +78,16 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_replaceable(path: Path, mark: str) -> None:
+    """Raise when the directory `path` holds something that llmrec did not write.
+
+    It may be absent, empty, or have the file `mark`, which tells what was written there.
+    """
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
+        raise LlmrecError(f"{path} has other files in it (no {mark}): choose a new or empty directory")
+
+
 @contextlib.contextmanager
 def only_writer(path: Path, wait: bool = False) -> Iterator[int]:
     """Hold the lock of `path` (a file beside it), so that two runs never share it.

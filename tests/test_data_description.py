@@ -52,6 +52,7 @@ def changed(*path: str, value: Any) -> dict[str, Any]:
             changed("events", "columns", "time", value={"column": "t", "format": "isoo"}),
             "events.columns.time: format is",
         ),
+        (changed("events", "source", value={"path": "b", "encoding": "x"}), "source: unknown encoding: x"),
         (changed("splits", value={"random": {}}), "splits.random is not a known field"),
         (changed("splits", value={"global-time": {"date": "soon"}}), "splits.global-time.date"),
         (

@@ -15,6 +15,7 @@ from llmrec.data.description import split_moment
 from llmrec.data.events import NO_TIME
 from llmrec.data.prepare import prepare
 from llmrec.data.prepared import FOLDS, Prepared
+from llmrec.data.validate import validate
 from llmrec.errors import DataError, LlmrecError
 from llmrec.files import only_writer
 
@@ -207,6 +208,20 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_two_runs_into_one_directory(tmp_path: Path) -> None:
     with only_writer(tmp_path / "out"), pytest.raises(LlmrecError, match="another run"):
         prepared(tmp_path, events_of({"a": [1]}))
+
+
+def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
+    write_table(tmp_path / "items.csv", ITEMS)
+    write_table(tmp_path / "events.csv", events_of({"a": [1]}))
+    before = sorted(tmp_path.iterdir())
+    dataset = describe(tmp_path)
+    for run in (prepare, validate):
+        with pytest.raises(LlmrecError, match="has other files in it"):
+            run(dataset, tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([dataset.path, *before])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LlmrecError, match="exists already"):
+        prepare(dataset, tmp_path / "file")
 
 
 def test_too_many_types(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ docs/data.md documents every field. A mistake in the file becomes one line that 
 
 from __future__ import annotations
 
+import codecs
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,6 +76,10 @@ class Source(_Part):
             raise ValueError('quote is one character, or "" for none')
         if self.delimiter == "":
             raise ValueError("delimiter is empty")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise ValueError(str(error)) from error
         return self
 
     def format_of(self, path: Path) -> Format:

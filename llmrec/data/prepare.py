@@ -22,7 +22,7 @@ from llmrec.data.splits import global_time, leave_last_out
 from llmrec.data.staging import Staging, staged
 from llmrec.data.typed import error_mask, make_tables
 from llmrec.errors import DataError
-from llmrec.files import only_writer, replace_directory, write_json, write_text
+from llmrec.files import check_replaceable, only_writer, replace_directory, write_json, write_text
 
 ROW_GROUP = 122_880
 """Rows of a Parquet row group: what is written, and later read, at a time."""
@@ -52,6 +52,8 @@ def prepare(
         LlmrecError: `out` is being written by another run, or cannot be written.
     """
     moment = split_date or dataset.description.splits.global_time
+    out = Path(out).absolute()
+    check_replaceable(out, "manifest.json")
     with only_writer(out), replace_directory(out) as folder:
         with staged(dataset, folder) as staging:
             checks = make_tables(staging)

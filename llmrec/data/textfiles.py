@@ -178,17 +178,15 @@ class _Rows:
                 pa.table({name: pa.array([], pa.binary()) for name in columns}),
             )
         rows, table = held
-        if self._never_closed(table, stream.tail):
+        if self.quote and len(table) and self._never_closed(table.column(present[-1])[-1], stream.tail):
             reason = "a quote opens and never closes: the rest of the file stands in this row"
             malformed.append(Malformed(str(self.path), int(rows[-1]), reason))
             rows, table = rows[:-1], table.slice(0, len(table) - 1)
         yield self._chunk(rows, table, wanted, malformed)
 
-    def _never_closed(self, table: pa.Table, tail: bytes) -> bool:
-        if not self.quote or not len(table):
-            return False
-        last = table.column(table.num_columns - 1)[-1].as_py() or b""
-        return b"\n" in last and not tail.rstrip().endswith(self.quote.encode())
+    def _never_closed(self, last: pa.Scalar, tail: bytes) -> bool:
+        """Whether `last`, the last value of a file that ends with `tail`, runs over lines without an end."""
+        return b"\n" in (last.as_py() or b"") and not tail.rstrip().endswith(self.quote.encode())
 
     def _chunk(
         self, rows: np.ndarray, table: pa.Table, wanted: list[str], malformed: list[Malformed]
@@ -231,8 +229,6 @@ def _guarded(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     """Turn what the readers raise in the middle of a file into one line."""
     try:
         yield from chunks
-    except LookupError as error:
-        raise DataError(f"{path}: {error}: correct `encoding`") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not {error.encoding} text (byte {error.start}): set `encoding`"
@@ -245,7 +241,7 @@ def _guarded(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
                 f"{path} has a row of more than {BLOCK >> 20} MiB: is a quote never closed? "
                 'Correct it, or set `quote: ""` when quotes mean nothing'
             ) from error
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 

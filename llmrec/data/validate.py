@@ -16,8 +16,10 @@ from llmrec.data.sources import identifier, literal
 from llmrec.data.staging import Staging, staged
 from llmrec.data.typed import error_mask, make_tables
 from llmrec.errors import DataError
-from llmrec.files import only_writer, replace_directory, write_text
+from llmrec.files import check_replaceable, only_writer, replace_directory, write_json, write_text
 
+CLEANED = "cleaned.json"
+"""File of a cleaned copy: the report on the rows it was made from."""
 READ_AS = {"unix": "unix seconds", "unix-ms": "unix milliseconds", "iso": "ISO 8601"}
 
 
@@ -93,6 +95,8 @@ def validate(dataset: Dataset, clean: Path | None = None) -> Validation:
     if clean is None:
         with tempfile.TemporaryDirectory(prefix="llmrec-validate-") as folder:
             return _validate(dataset, Path(folder), None)
+    clean = Path(clean).absolute()
+    check_replaceable(clean, CLEANED)
     with only_writer(clean), replace_directory(clean) as part:
         return _validate(dataset, part, clean)
 
@@ -104,7 +108,10 @@ def _validate(dataset: Dataset, folder: Path, clean: Path | None) -> Validation:
         findings = (*find_faults(staging, checks), *duplicate_events(staging, masks["events"]))
         rows = {table: staging.number(f"SELECT count(*) FROM {table}") for table in staging.columns}
         kept = None if clean is None else _write_clean(staging, masks, folder)
-    return Validation(dataset.description.name, rows, staging.time_format, findings, clean, kept)
+    report = Validation(dataset.description.name, rows, staging.time_format, findings, clean, kept)
+    if clean is not None:
+        write_json(folder / CLEANED, report.as_dict())
+    return report
 
 
 def _write_clean(staging: Staging, masks: dict[str, int], folder: Path) -> dict[str, int]:
