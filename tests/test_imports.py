@@ -14,17 +14,16 @@ ROOT = Path(__file__).parents[1]
 # A module imports only its own stage and earlier ones.
 ORDER = [
     "errors", "files", "progress", "quiet", "stages", "data", "verbalize",
-    "items", "model", "tune", "decode", "retrieve", "engines",
-    "tasks", "baselines", "evaluate", "serving", "bundle", "config",
-    "recommend", "demo", "cli",
+    "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
+    "config", "bundle", "fit", "recommend", "serving", "demo", "cli",
 ]  # fmt: skip
 
 # The only places that import a package; a name stands for the module and all below it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "torch": ("model", "tune", "engines", "items", "baselines.sasrec", "baselines.sasrec_training"),
-    "transformers": ("quiet", "model", "tune", "engines", "items"),
+    "torch": ("model", "tune", "engines", "items", "baselines.sasrec", "baselines.sasrec_training", "fit"),
+    "transformers": ("quiet", "model", "tune", "engines", "items", "bundle"),
     "peft": ("model", "tune"),
-    "accelerate": ("tune",),
+    "accelerate": ("tune", "fit"),
     "datasets": ("data.sources", "tune"),
     "gguf": ("model",),
     "duckdb": ("data",),

@@ -30,7 +30,8 @@ def tree() -> list[str]:
 
 
 def tracked() -> list[str]:
-    command = ["git", "ls-files"]
+    """Files of the checkout that git does not ignore."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
