@@ -69,12 +69,13 @@ def make(folder: Path, events: int, users: int, items: int, form: str) -> None:
     (folder / "data.yaml").write_text(DESCRIPTION.format(format=form))
 
 
-def run(command: list[str]) -> tuple[float, int]:
-    """Run a command; seconds, and the peak memory in MiB of the largest child so far."""
-    start = time.perf_counter()
+def run(command: list[str]) -> str:
+    """Run a command; what to print: its seconds, and the peak memory of the largest child so far."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "llmrec.cli", *command], check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return f"{seconds:.1f} s ({busy:.1f} s of processor time), peak memory {after.ru_maxrss // 1024:,} MiB"
 
 
 def main() -> None:
@@ -96,8 +97,7 @@ def main() -> None:
         if args.validate:
             commands["validate"] = ["validate", str(folder / "data.yaml")]
         for what, command in commands.items():
-            seconds, peak = run(command)
-            print(f"{what}: {seconds:.1f} s, peak memory {peak:,} MiB")
+            print(f"{what}: {run(command)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Preparation: order, splits, counts, and directories that are whole or absent."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from llmrec.data.description import split_moment
 from llmrec.data.events import NO_TIME
 from llmrec.data.prepare import prepare
 from llmrec.data.prepared import FOLDS, Prepared
+from llmrec.data.sample import sample_yaml
 from llmrec.data.validate import validate
 from llmrec.errors import DataError, LlmrecError
 from llmrec.files import only_writer
@@ -222,6 +226,25 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LlmrecError, match="exists already"):
         prepare(dataset, tmp_path / "file")
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """Stood in for by a limit on the size of files, which the same system call reports."""
+    code = (
+        "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (50_000,) * 2); import llmrec.cli as c; c.main()"
+    )
+    command = [sys.executable, "-c", code, "prepare", str(sample_yaml()), "--out", str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert re.fullmatch(r"llmrec: cannot write in .*: .*\n", run.stderr)
+    assert {path.name for path in tmp_path.iterdir()} <= {".out.lock"}
+
+
+def test_hostile_names_of_types_stay_in_their_cell(tmp_path: Path) -> None:
+    events = {"source": "events.csv", "type": "buy\n| \x1b[2J|", "columns": {"user": "user", "item": "item"}}
+    prepared(tmp_path, events_of({"a": [1]}), {"events": events})
+    lines = (tmp_path / "out" / "card.md").read_text().splitlines()
+    assert "| event types | buy \\| ?[2J\\| 1 |" in lines
 
 
 def test_too_many_types(tmp_path: Path) -> None:

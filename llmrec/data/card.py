@@ -125,5 +125,11 @@ def card_page(card: Mapping[str, Any], dropped: Mapping[str, int], warnings: Map
     rows += [(name.replace("_", " "), f"{n:,}") for name, n in card["counts"].items() if "_" in name and n]
     rows += [(f"dropped: {what}", f"{count:,}") for what, count in dropped.items()]
     rows += [(f"noted: {what}", f"{count:,}") for what, count in warnings.items()]
-    body = "\n".join(f"| {what} | {value.replace('|', chr(92) + '|')} |" for what, value in rows)
-    return f"# {card['name']}\n\n| | |\n|---|---|\n{body}\n"
+    body = "\n".join(f"| {_cell(what)} | {_cell(value)} |" for what, value in rows)
+    return f"# {_cell(card['name'])}\n\n| | |\n|---|---|\n{body}\n"
+
+
+def _cell(text: str) -> str:
+    """Text from the data as one line that can neither end a cell nor command a terminal."""
+    line = " ".join(text.split()).replace("|", "\\|")
+    return "".join(character if character.isprintable() else "?" for character in line)

@@ -7,6 +7,7 @@ Memory is bounded whatever the size of the sources: DuckDB spills to the folder 
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,13 @@ from llmrec.errors import DataError, LlmrecError
 
 EXAMPLES = 5
 """Examples kept of each kind of fault."""
+NO_ROOM = (
+    duckdb.OutOfMemoryException,
+    duckdb.IOException,
+    duckdb.TransactionException,
+    duckdb.FatalException,
+)
+"""What DuckDB raises when it cannot write its file."""
 
 
 @dataclass(slots=True)
@@ -71,7 +79,7 @@ def mapped_columns(table: Items | Events | Users) -> list[str]:
 
 @contextlib.contextmanager
 def staged(dataset: Dataset, folder: Path) -> Iterator[Staging]:
-    """Read every source of `dataset` into `folder`/staging.duckdb; the file goes when the block ends.
+    """Read every source of `dataset` into `folder`/staging.duckdb; it is removed when the block ends.
 
     Raises:
         DataError: a source or a mapped column is missing. Single bad rows never raise.
@@ -83,18 +91,17 @@ def staged(dataset: Dataset, folder: Path) -> Iterator[Staging]:
             for name, table in dataset.description.tables():
                 _load(staging, name, table)
             yield staging
-    except duckdb.OutOfMemoryException as error:
-        raise LlmrecError(f"no space or memory left while working in {folder}: {_line(error)}") from error
-    except duckdb.IOException as error:
-        raise LlmrecError(f"cannot work in {folder}: {_line(error)}") from error
+    except NO_ROOM as error:
+        reason = str(error).splitlines()[0]
+        if "No space left" in reason or isinstance(error, duckdb.OutOfMemoryException):
+            reason = "no space left: free some and run again"
+        raise LlmrecError(f"cannot write in {folder.parent}: {reason}") from error
     finally:
         for left in folder.glob("staging.duckdb*"):
-            if left.is_file():
-                left.unlink()
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _load(staging: Staging, name: str, table: Items | Events | Users) -> None:
