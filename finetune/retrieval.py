@@ -1,0 +1,39 @@
+"""Fine-tune a language model for retrieval and write its bundle.
+
+python finetune/retrieval.py --config finetune/recipes/sample.yaml
+accelerate launch --num_processes 2 finetune/retrieval.py --config finetune/recipes/sample.yaml
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from llmrec.config import load_recipe
+from llmrec.errors import LlmrecError
+from llmrec.fit import fit
+
+
+def main() -> int:
+    """Read the recipe, train, write the bundle; return the exit code."""
+    parser = argparse.ArgumentParser(description="Fine-tune a language model for retrieval.")
+    parser.add_argument("--config", type=Path, required=True, help="the recipe (YAML)")
+    parser.add_argument("--data", help="instead of the recipe's data: prepared directory or data.yaml")
+    parser.add_argument("--out", help="instead of the recipe's bundle directory")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's seed")
+    arguments = parser.parse_args()
+    try:
+        recipe = load_recipe(arguments.config)
+        if arguments.seed is not None:
+            recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=arguments.seed))
+        given = {name: value for name in ("data", "out") if (value := getattr(arguments, name))}
+        bundle = fit(dataclasses.replace(recipe, **given))
+    except LlmrecError as error:
+        sys.stderr.write(f"retrieval.py: {error}\n")
+        return 2
+    sys.stderr.write(f"the bundle is {bundle.directory}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

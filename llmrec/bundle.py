@@ -1,0 +1,197 @@
+"""A bundle: one directory with all that a tuned recommender is, checked by hashes, no pickle.
+
+manifest.json            format, versions, recipe, base model, counts, and the SHA-256 of every part
+data/                    the prepared dataset (see `data.prepared`): catalogue, users, events, splits
+prompts/                 the templates as trained with
+tokenizer/               of the base model
+adapter/ or backbone/    peft's files (LoRA, prompt tuning), or a plain checkpoint (full tuning)
+new_parts.safetensors    id part, text map, token map, queries, inward map
+text_vectors.npy         float32 [items, text width]
+item_matrix.npy          V, float32 [items, inner]
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmrec import __version__
+from llmrec.config import Recipe, as_values, build
+from llmrec.data.prepared import Prepared
+from llmrec.errors import BundleError, LlmrecError, require_extra
+from llmrec.files import read_json, replace_directory, sha256_of, write_json
+from llmrec.verbalize.render import Verbalizer
+from llmrec.verbalize.templates import Templates
+
+if TYPE_CHECKING:
+    from llmrec.engines.contract import Engine
+    from llmrec.model.tokens import PromptTokens
+    from llmrec.model.tuned import TunedModel
+
+FORMAT = 1
+_AGAIN = "make the bundle again: python finetune/retrieval.py --config RECIPE"
+
+
+class Bundle:
+    """A bundle on disk. Opening checks every part against its hash; the model is loaded when asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises `BundleError` for a directory that is no bundle, of another format, or altered."""
+        self.directory = Path(directory)
+        self.manifest = _read_manifest(self.directory)
+        self._check_parts()
+        try:
+            self.recipe: Recipe = build(Recipe, self.manifest["recipe"], f"{self.directory}/manifest.json")
+            self.prepared = Prepared(self.directory / "data")
+            self.templates = Templates.load(self.directory / "prompts")
+        except (LlmrecError, KeyError) as error:
+            raise BundleError(f"{self.directory} cannot be used ({error}): {_AGAIN}") from error
+        self.catalog = self.prepared.catalog
+
+    def _check_parts(self) -> None:
+        parts: dict[str, str] = self.manifest.get("parts", {})
+        for name, digest in parts.items():
+            path = self.directory / name
+            if not path.is_file():
+                raise BundleError(f"{path} is missing: {_AGAIN}")
+            if sha256_of(path) != digest:
+                raise BundleError(f"{path} was altered after the bundle was made: {_AGAIN}")
+
+    def verbalizer(self, forbidden: tuple[str, ...] = ()) -> Verbalizer:
+        """Renders prompts as in training; `forbidden` are the tokenizer's special tokens."""
+        types = self.prepared.histories.event_types
+        return Verbalizer(self.catalog, self.recipe.prompt, types, self.templates, forbidden)
+
+    def tokens(self) -> PromptTokens:
+        """The map from prompts to token ids, with the tokenizer of the base model."""
+        require_extra("train", ["torch", "transformers"], "running a model")
+        from llmrec.model.pretrained import load_tokenizer
+        from llmrec.model.tokens import PromptTokens
+
+        tokenizer = load_tokenizer(self.directory / "tokenizer")
+        settings = self.recipe.model_settings
+        return PromptTokens(tokenizer, len(self.catalog), settings.queries, settings.adapter.soft_prompt)
+
+    def item_matrix(self) -> np.ndarray:
+        """V, float32 [items, inner], memory-mapped."""
+        matrix: np.ndarray = np.load(self.directory / "item_matrix.npy", mmap_mode="r", allow_pickle=False)
+        return matrix
+
+    def inward(self) -> np.ndarray:
+        """U^T, float32 [inner, hidden]: from hidden states to the width of the item matrix."""
+        from llmrec.model.assemble import read_inward
+
+        return read_inward(self.directory)
+
+    def engine(self, device: str = "cpu") -> Engine:
+        """The transformers engine with this bundle's merged model and the rows of its new tokens."""
+        from llmrec.engines.transformers import TransformersEngine
+        from llmrec.model.adapters import merge
+        from llmrec.model.assemble import new_rows
+
+        model = self.model()
+        rows = new_rows(model)
+        return TransformersEngine(merge(model.backbone), rows, model.base, device)
+
+    def model(self) -> TunedModel:
+        """The tuned model, adapter in place, in evaluation mode.
+
+        Raises `BundleError` when the base model found here is not the one that the adapter was trained on.
+        """
+        require_extra("train", ["torch", "transformers", "peft"], "running a model")
+        from llmrec.model.assemble import load_model
+
+        model, fingerprint = load_model(self.directory, self.recipe.model_settings)
+        if fingerprint != self.manifest["base"]["fingerprint"]:
+            raise BundleError(
+                f"{self.directory} was trained on another {self.recipe.model} than the one found here "
+                f"(fingerprint {self.manifest['base']['fingerprint']}, here {fingerprint}): "
+                "restore that model, or " + _AGAIN
+            )
+        return model
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / "manifest.json"
+    if not path.is_file():
+        raise BundleError(f"{directory} is not a bundle (no manifest.json): {_AGAIN}")
+    try:
+        manifest = read_json(path, "bundle")
+    except LlmrecError as error:
+        raise BundleError(f"{error}: {_AGAIN}") from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != "llmrec bundle":
+        raise BundleError(f"{directory} is not a bundle (its manifest is of another kind): {_AGAIN}")
+    if manifest.get("format") != FORMAT:
+        raise BundleError(
+            f"{directory} has bundle format {manifest.get('format')!r}, this llmrec ({__version__}) reads "
+            f"{FORMAT}: {_AGAIN}"
+        )
+    return manifest
+
+
+def write_bundle(
+    directory: Path,
+    recipe: Recipe,
+    prepared: Prepared,
+    templates: Templates,
+    tokens: PromptTokens,
+    model: TunedModel,
+    base: dict[str, Any],
+    training: dict[str, Any],
+) -> Bundle:
+    """Write a bundle, whole or not at all, in place of an older one of that name.
+
+    `base` says which model it was (name, source, fingerprint), `training` what the run showed.
+    """
+    from llmrec.model.assemble import save_model
+
+    if directory.exists() and not (directory / "manifest.json").is_file():
+        raise LlmrecError(f"{directory} exists and is not a bundle: choose another name or remove it")
+    with replace_directory(directory) as temporary:
+        _link_tree(prepared.directory, temporary / "data")
+        templates.save(temporary / "prompts")
+        tokens.tokenizer.save_pretrained(str(temporary / "tokenizer"))
+        save_model(temporary, recipe.model_settings, model)
+        parts = {
+            str(path.relative_to(temporary)): sha256_of(path)
+            for path in sorted(temporary.rglob("*"))
+            if path.is_file()
+        }
+        write_json(
+            temporary / "manifest.json",
+            {
+                "kind": "llmrec bundle",
+                "format": FORMAT,
+                "versions": {name: version(name) for name in ("llmrec", "torch", "transformers", "peft")},
+                "base": base,
+                "recipe": as_values(recipe),
+                "data": {
+                    "name": prepared.name,
+                    "items": len(prepared.catalog),
+                    "users": len(prepared.histories),
+                },
+                "training": training,
+                "parts": parts,
+            },
+        )
+    return Bundle(directory)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """The files of `source` under `target`, as hard links where the file system can, else as copies.
+
+    Prepared files are replaced, never changed in place, so that a link is as good as a copy.
+    """
+
+    def link(one: str, other: str) -> None:
+        try:
+            os.link(one, other)
+        except OSError:
+            shutil.copyfile(one, other)
+
+    shutil.copytree(source, target, copy_function=link, ignore=shutil.ignore_patterns(".*"))

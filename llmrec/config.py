@@ -1,0 +1,115 @@
+"""Recipes: one YAML file says how a bundle is made; typed, checked, kept in the bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from llmrec.errors import LlmrecError
+from llmrec.model.settings import AdapterSettings, ItemSettings, ModelSettings
+from llmrec.tune.settings import ExampleSettings, LossSettings, TrainSettings
+from llmrec.verbalize.render import PromptSettings
+
+VERSION = 1
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides a bundle.
+
+    data: a prepared directory, a data.yaml, or `sample`. out: the bundle to write. model: a known name,
+    a hub name or a directory; its first `layers` layers are kept (None: all), `random` takes its shape
+    with fresh weights. split: the split to train and validate on. prompts: folder of templates (None:
+    those that come with llmrec).
+    """
+
+    data: str
+    out: str
+    model: str
+    version: int = VERSION
+    layers: int | None = None
+    random: bool = False
+    split: str = "leave-last-out"
+    prompts: str | None = None
+    items: ItemSettings = field(default_factory=ItemSettings)
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    examples: ExampleSettings = field(default_factory=ExampleSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise LlmrecError(f"recipe: version is {self.version}, this llmrec reads {VERSION}")
+        if self.layers is not None and self.layers < 1:
+            raise LlmrecError(f"recipe: layers is {self.layers}, it must be at least 1")
+
+    @property
+    def model_settings(self) -> ModelSettings:
+        """What of this recipe decides the model."""
+        return ModelSettings(
+            self.model, self.layers, self.random, self.prompt.queries, self.items, self.adapter
+        )
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe; raises `LlmrecError` with file and key at the first thing that is wrong."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise LlmrecError(f"there is no recipe {path}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise LlmrecError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    return build(Recipe, values, str(path))
+
+
+def as_values(settings: Any) -> dict[str, Any]:
+    """The plain values of a settings dataclass, as `build` reads them."""
+    return dataclasses.asdict(settings)
+
+
+def build(kind: type[_T], values: Any, where: str) -> _T:
+    """Make the dataclass `kind` of plain `values`; an unknown key or a wrong type is an error."""
+    if not isinstance(values, dict):
+        raise LlmrecError(f"{where}: expected keys and values, got {type(values).__name__}")
+    hints = typing.get_type_hints(kind)
+    known = [each.name for each in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise LlmrecError(f"{where}: unknown key {name!r}, known: {', '.join(known)}")
+        given[name] = _checked(hints[name], value, f"{where}: {name}")
+    for each in dataclasses.fields(kind):  # type: ignore[arg-type]
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and each.name not in given:
+            raise LlmrecError(f"{where}: {each.name} is missing")
+    try:
+        return kind(**given)
+    except LlmrecError as error:
+        raise LlmrecError(f"{where}: {error}") from error
+
+
+def _checked(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type `hint` (a dataclass, a plain type, or either or None)."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        return None if value is None else _checked(options[0], value, where)
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast("type[Any]", hint), value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise LlmrecError(f"{where} must be {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,19 @@
+"""What an engine answers. It works in token ids and hidden states and knows nothing of items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+class Engine(Protocol):
+    """Runs one language model whose vocabulary may go on beyond the tokenizer's (`model.tokens`)."""
+
+    def hidden_states(self, prompts: Sequence[Sequence[int]], last: int) -> np.ndarray:
+        """States after the final norm at the last `last` tokens, float32 [prompts, last, hidden].
+
+        Every prompt has at least `last` tokens. Batch equals single.
+        """
+        ...

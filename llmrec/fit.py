@@ -1,0 +1,178 @@
+"""From a recipe to a bundle: data, item texts, training table, fine-tuning, files."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmrec.bundle import Bundle, write_bundle
+from llmrec.config import Recipe, as_values
+from llmrec.data.description import load_description
+from llmrec.data.events import Event, History
+from llmrec.data.prepare import prepare
+from llmrec.data.prepared import Case, Prepared
+from llmrec.data.sample import sample_yaml
+from llmrec.errors import LlmrecError, require_extra
+from llmrec.files import only_writer, read_json, write_json
+from llmrec.progress import note, track
+from llmrec.verbalize.render import Verbalizer
+from llmrec.verbalize.templates import Templates
+from llmrec.verbalize.wishes import WishMaker
+
+if TYPE_CHECKING:
+    from llmrec.tune.examples import Wisher
+
+TRAIN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard")
+
+
+def prepared_data(recipe: Recipe, workspace: Path) -> Prepared:
+    """The recipe's data; a data.yaml, or `sample`, is prepared into the workspace first."""
+    source = sample_yaml() if recipe.data == "sample" else Path(recipe.data)
+    if source.is_dir():
+        return Prepared(source)
+    target = workspace / "data"
+    if not (target / "manifest.json").is_file():
+        if not source.is_file():
+            raise LlmrecError(f"there is no data at {source}: give a prepared directory or a data.yaml")
+        note(f"prepare: {source.name}")
+        prepare(load_description(source), target)
+    return Prepared(target)
+
+
+def fit(recipe: Recipe) -> Bundle:
+    """Train as the recipe says and write its bundle; goes on where an interrupted run stopped.
+
+    The workspace beside the bundle (`OUT.work`) keeps prepared data, training table, checkpoints and
+    TensorBoard logs. Under `accelerate launch` every process calls this; the first one writes.
+    """
+    require_extra("train", TRAIN_PACKAGES, "fine-tuning")
+    import torch
+    from accelerate import PartialState
+
+    processes = PartialState()
+    out, workspace = Path(recipe.out), Path(f"{recipe.out}.work")
+    if processes.is_main_process:
+        with only_writer(workspace):
+            return _fit(recipe, out, workspace)
+    torch.manual_seed(recipe.train.seed)
+    return _fit(recipe, out, workspace)
+
+
+def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
+    import torch
+    from accelerate import PartialState
+
+    from llmrec.model.assemble import new_model
+    from llmrec.model.checkpoints import source_of
+    from llmrec.model.pretrained import load_tokenizer, resolve
+    from llmrec.model.start import collaborative_start
+    from llmrec.model.tokens import PromptTokens
+    from llmrec.tune.examples import ExampleBuilder, ExampleTable, build_examples, validation_questions
+    from llmrec.tune.losses import RetrievalLoss
+    from llmrec.tune.retrieval import RetrievalTrainer
+
+    processes = PartialState()
+    started = time.monotonic()
+    with processes.main_process_first():
+        _same_recipe(recipe, workspace)
+        prepared = prepared_data(recipe, workspace)
+        base = resolve(recipe.model)
+        vectors = text_vectors(prepared, recipe.items.text_encoder, workspace)
+    tokenizer = load_tokenizer(base)
+    templates = Templates.load(Path(recipe.prompts) if recipe.prompts else None)
+    tokens = PromptTokens(tokenizer, len(prepared.catalog), recipe.prompt.queries, recipe.adapter.soft_prompt)
+    verbalizer = Verbalizer(
+        prepared.catalog,
+        recipe.prompt,
+        prepared.histories.event_types,
+        templates,
+        tuple(tokenizer.all_special_tokens),
+    )
+    builder = ExampleBuilder(verbalizer, tokens, _wisher(prepared, templates), recipe.examples)
+    table = workspace / "examples"
+    with processes.main_process_first():
+        if not (table / "settings.json").is_file():
+            total = recipe.examples.versions * len(prepared.histories)
+            with track("training table", total=total, show=processes.is_main_process) as progress:
+                build_examples(builder, prepared, recipe.split, table, recipe.train.seed, progress.advance)
+    torch.manual_seed(recipe.train.seed)
+    model, mark = new_model(recipe.model_settings, vectors, tokens.base, recipe.train.dropout)
+    train = prepared.train(recipe.split)
+    if recipe.items.id_start == "events":
+        model.items.start_from(collaborative_start(train, len(prepared.catalog), recipe.items.inner))
+    counts = torch.from_numpy(np.bincount(train.items, minlength=len(prepared.catalog)))
+    cases = prepared.cases(recipe.split, "valid")
+    questions = [
+        (example, np.array([event.item for event in history], dtype=np.int64))
+        for example, history in validation_questions(builder, prepared, cases, _no_words)
+    ]
+    trainer = RetrievalTrainer(
+        RetrievalLoss(model, recipe.loss, counts),
+        ExampleTable(table),
+        questions,
+        recipe.train,
+        workspace / "run",
+    )
+    state = trainer.run()
+    if processes.is_main_process:
+        training = {
+            "seconds": round(time.monotonic() - started, 1),
+            "training_seconds": round(state.seconds, 1),
+            "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+            "updates": state.update,
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "validation_ndcg@10": state.best,
+            "trainable_parameters": sum(v.numel() for v in model.parameters() if v.requires_grad),
+            "log": state.log,
+        }
+        origin = {
+            "name": recipe.model,
+            "source": source_of(base),
+            "fingerprint": "own" if recipe.model_settings.own_backbone else mark,
+        }
+        write_bundle(out, recipe, prepared, templates, tokens, model, origin, training)
+    processes.wait_for_everyone()
+    return Bundle(out)
+
+
+def _wisher(prepared: Prepared, templates: Templates) -> Wisher:
+    """Wishes in training wordings."""
+    maker = WishMaker(prepared.catalog, templates)
+
+    def wish(target: Event, history: History, rng: np.random.Generator) -> str:
+        objective = maker.draw(target, history, rng)
+        return "" if objective is None else maker.say(objective, rng)
+
+    return wish
+
+
+def _no_words(case: Case, history: History) -> str:
+    return ""
+
+
+def _same_recipe(recipe: Recipe, workspace: Path) -> None:
+    """Refuse to mix two recipes in one workspace; what was made before this point is no longer right."""
+    marker = workspace / "recipe.json"
+    values: dict[str, Any] = as_values(recipe)
+    if marker.is_file():
+        if read_json(marker, "workspace") != values:
+            raise LlmrecError(
+                f"{workspace} belongs to another recipe: remove it to start anew, or choose another `out`"
+            )
+        return
+    shutil.rmtree(workspace / "run", ignore_errors=True)
+    write_json(marker, values)
+
+
+def text_vectors(prepared: Prepared, encoder: str, workspace: Path) -> np.ndarray:
+    """Unit vectors of the items' texts, float32 [items, width], kept in the workspace."""
+    from llmrec.items.encoders import TextEncoder, encode_cached
+    from llmrec.model.checkpoints import resolve
+
+    texts = [item.text or item.title or item.id for item in prepared.catalog.items]
+    return encode_cached(TextEncoder(resolve(encoder)), texts, workspace / "vectors")

@@ -1,0 +1,113 @@
+"""From a recipe to a model ready to train, from a model to files, and back."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmrec.errors import BundleError
+from llmrec.model.adapters import adapt, causal_lm, load_adapter, save_adapter, soft_prompt
+from llmrec.model.item_tokens import ItemTokens
+from llmrec.model.pretrained import hidden_size, load_backbone
+from llmrec.model.query_head import QueryHead
+from llmrec.model.settings import ModelSettings
+from llmrec.model.tuned import TunedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Short hash of a model's shape and of a sample of its weights, the same on every machine."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        flat = value.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(np.ascontiguousarray(sample, dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def new_model(
+    settings: ModelSettings, text_vectors: np.ndarray, base: int, dropout: float
+) -> tuple[TunedModel, str]:
+    """An untrained model and the fingerprint of its base. New parts are drawn from torch's generator.
+
+    `text_vectors` [items, width], `base` the number of word ids (`model.tokens.PromptTokens.base`).
+    """
+    backbone = load_backbone(settings.name, layers=settings.layers, random=settings.random)
+    mark = fingerprint(backbone)
+    return _around(adapt(backbone, settings.adapter), settings, text_vectors, base, dropout), mark
+
+
+def _around(
+    backbone: torch.nn.Module, settings: ModelSettings, text_vectors: np.ndarray, base: int, dropout: float
+) -> TunedModel:
+    """Item tokens and query head around an adapted backbone."""
+    model = causal_lm(backbone)
+    width, inner = hidden_size(model), settings.items.inner
+    spread = float(model.get_input_embeddings().weight.detach()[:4096].float().std())
+    items = ItemTokens(torch.from_numpy(np.array(text_vectors)), width, inner, settings.items.parts, spread)
+    head = QueryHead(width, inner, settings.queries, spread)
+    return TunedModel(backbone, items, head, base, dropout)
+
+
+def save_model(directory: Path, settings: ModelSettings, model: TunedModel) -> None:
+    """Write backbone or adapter, new parts, text vectors and item matrix into `directory`."""
+    if settings.own_backbone:
+        causal_lm(model.backbone).save_pretrained(directory / "backbone")
+    if settings.adapter.kind in ("lora", "prompt"):
+        save_adapter(model.backbone, directory / "adapter")
+    parts = {f"items.{name}": value for name, value in model.items.state_dict().items()}
+    parts |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
+    parts["base"] = torch.tensor([model.base])
+    save_file(
+        {name: value.contiguous().cpu() for name, value in parts.items()}, directory / "new_parts.safetensors"
+    )
+    np.save(directory / "text_vectors.npy", model.items.text_vectors.cpu().numpy())
+    with torch.no_grad():
+        np.save(directory / "item_matrix.npy", model.items().float().cpu().numpy())
+
+
+def load_model(directory: Path, settings: ModelSettings) -> tuple[TunedModel, str]:
+    """Read what `save_model` wrote, in evaluation mode, and the fingerprint of the base it stands on.
+
+    The fingerprint of a backbone that the bundle holds is "own": its hash is in the manifest.
+    """
+    if settings.own_backbone:
+        backbone, mark = load_backbone(str(directory / "backbone")), "own"
+    else:
+        backbone = load_backbone(settings.name, layers=settings.layers)
+        mark = fingerprint(backbone)
+    adapted: torch.nn.Module = backbone
+    if settings.adapter.kind in ("lora", "prompt"):
+        adapted = load_adapter(backbone, directory / "adapter")
+    parts = load_file(directory / "new_parts.safetensors")
+    vectors = np.load(directory / "text_vectors.npy", allow_pickle=False)
+    model = _around(adapted, settings, vectors, int(parts.pop("base").item()), 0.0)
+    try:
+        for prefix, module in (("items.", model.items), ("head.", model.head)):
+            own = {name.removeprefix(prefix): v for name, v in parts.items() if name.startswith(prefix)}
+            module.load_state_dict(own)
+    except RuntimeError as error:
+        raise BundleError(f"{directory}/new_parts.safetensors does not fit its recipe: {error}") from error
+    return model.eval().requires_grad_(False), mark
+
+
+def read_inward(directory: Path) -> np.ndarray:
+    """U^T of a saved model, float32 [inner, hidden]."""
+    inward: np.ndarray = load_file(directory / "new_parts.safetensors")["head.inward.weight"].float().numpy()
+    return inward
+
+
+def new_rows(model: TunedModel) -> torch.Tensor:
+    """Embeddings of all ids beyond the tokenizer's, [items + queries + soft prompt, hidden]."""
+    with torch.no_grad():
+        rows = [model.items.tokens(model.items()), model.head.queries]
+        soft = soft_prompt(model.backbone)
+        return torch.cat(rows if soft is None else [*rows, soft])

@@ -1,0 +1,80 @@
+"""Settings of the model's parts; no torch here, so that recipes can be read without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmrec.errors import LlmrecError
+
+ADAPTERS = ("lora", "prompt", "full", "none")
+PARTS = ("both", "id_only", "text_only")
+STARTS = ("events", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSettings:
+    """`inner` width of the item table, which of its parts to use, and the encoder of the items' text.
+
+    The id part starts from a factorisation of the training events ("events") or at random.
+    """
+
+    inner: int = 128
+    parts: str = "both"
+    id_start: str = "events"
+    text_encoder: str = "all-minilm-l6-v2"
+
+    def __post_init__(self) -> None:
+        if self.parts not in PARTS:
+            raise LlmrecError(f"items: parts is {self.parts!r}, it must be one of: {', '.join(PARTS)}")
+        if self.id_start not in STARTS:
+            raise LlmrecError(f"items: id_start is {self.id_start!r}, it must be one of: {', '.join(STARTS)}")
+        if self.inner < 1:
+            raise LlmrecError(f"items: inner is {self.inner}, it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """How the backbone adapts; rank, alpha and dropout belong to LoRA, `tokens` to prompt tuning.
+
+    "full" trains all weights of the decoder layers (the word embeddings stay); "none" trains only the
+    new parts (item tokens and query head).
+    """
+
+    kind: str = "lora"
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    tokens: int = 16
+
+    def __post_init__(self) -> None:
+        if self.kind not in ADAPTERS:
+            raise LlmrecError(f"adapter: kind is {self.kind!r}, it must be one of: {', '.join(ADAPTERS)}")
+        for name in ("rank", "alpha", "tokens"):
+            if getattr(self, name) < 1:
+                raise LlmrecError(f"adapter: {name} is {getattr(self, name)}, it must be at least 1")
+
+    @property
+    def soft_prompt(self) -> int:
+        """Number of soft prompt rows."""
+        return self.tokens if self.kind == "prompt" else 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """All that decides the shape of a tuned model and what it starts from.
+
+    name: a known name, a hub name or a directory; its first `layers` layers are kept (None: all), `random`
+    takes its shape with fresh weights. queries: number of query tokens.
+    """
+
+    name: str
+    layers: int | None = None
+    random: bool = False
+    queries: int = 4
+    items: ItemSettings = field(default_factory=ItemSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+
+    @property
+    def own_backbone(self) -> bool:
+        """Whether a bundle must hold the backbone itself: it is changed, or cannot be had again."""
+        return self.adapter.kind == "full" or self.random

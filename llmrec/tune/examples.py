@@ -1,0 +1,236 @@
+"""Training sets: histories and wishes as token ids, in a `datasets` table on disk, memory-mapped.
+
+One row is one pass over one window of a user's history: its head, and tails after cut points, some with a
+wish derived from the target (`verbalize.wishes`). Each `version` cuts and words the same histories anew;
+epoch e reads version e modulo their number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.data.events import Event, Histories, History
+from llmrec.data.prepared import Case, Prepared
+from llmrec.errors import DataError
+from llmrec.files import read_json, replace_directory, write_json
+from llmrec.model.tokens import PromptTokens
+from llmrec.tune.collate import Example, Tail
+from llmrec.tune.settings import ExampleSettings
+from llmrec.verbalize.render import Verbalizer
+
+Wisher = Callable[[Event, History, np.random.Generator], str]
+"""Words of a wish that a target event fulfils after a history, "" for none."""
+
+
+class ExampleBuilder:
+    """Turns histories into examples with one verbalizer and one token map."""
+
+    def __init__(
+        self,
+        verbalizer: Verbalizer,
+        tokens: PromptTokens,
+        wisher: Wisher | None,
+        settings: ExampleSettings,
+    ) -> None:
+        self.verbalizer = verbalizer
+        self.tokens = tokens
+        self.wisher = wisher
+        self.settings = settings
+
+    def windows(self, history: History) -> list[History]:
+        """Cut a history longer than prompts are into windows of about equal length, newest complete."""
+        longest = self.verbalizer.settings.max_events + 1  # the last event of a window is a target only
+        if len(history) <= longest:
+            return [history]
+        return [history[max(0, end - longest) : end] for end in range(len(history), 1, 1 - longest)]
+
+    def example(
+        self, window: History, attributes: dict[str, Any], rng: np.random.Generator
+    ) -> Example | None:
+        """One pass over a window; None when it has no next item to learn."""
+        if len(window) < 2:
+            return None
+        if rng.random() < self.settings.shuffle_ties:
+            window = shuffle_ties(window, rng)
+        history, targets = window[:-1], [event.item for event in window[1:]]
+        head = self.tokens.head(self.verbalizer.prompt(history, "", attributes))
+        # A cut after no event at all is among them: the prompt of someone without a history.
+        cuts = np.sort(rng.choice(len(window), size=min(self.settings.cuts, len(window)), replace=False))
+        tails = []
+        for cut in cuts:
+            words = ""
+            if self.wisher is not None and rng.random() < self.settings.wish_share:
+                words = self.wisher(window[cut], window[:cut], rng)
+            tails.append(
+                Tail(
+                    self._cut_at(head, window, int(cut), attributes),
+                    self.tail(window[:cut], words),
+                    window[cut].item,
+                )
+            )
+        item_at = self._item_positions(head)
+        return Example(head, item_at, targets if item_at else [], tails)
+
+    def tail(self, history: History, words: str) -> list[int]:
+        """Ids of what stands after the cut."""
+        # Without statistics the tail does not depend on the history: no need to render it.
+        seen = history if self.verbalizer.settings.statistics else ()
+        return self.tokens.encode(self.verbalizer.prompt(seen, words).tail)
+
+    def question(self, history: History, words: str, attributes: dict[str, Any], target: int) -> Example:
+        """A prompt as it is asked, with its answer: for validation."""
+        prompt = self.verbalizer.prompt(history, words, attributes)
+        head = self.tokens.head(prompt)
+        return Example(head, [], [], [Tail(len(head), self.tokens.encode(prompt.tail), target)])
+
+    def _item_positions(self, head: list[int]) -> list[int]:
+        low, high = self.tokens.base, self.tokens.base + self.tokens.items
+        return [at for at, token in enumerate(head) if low <= token < high]
+
+    def _cut_at(self, head: list[int], window: History, cut: int, attributes: dict[str, Any]) -> int:
+        """Length in tokens of the head of the first `cut` events."""
+        positions = self._item_positions(head)
+        if positions and cut:
+            return positions[cut - 1] + 1
+        return len(self.tokens.head(self.verbalizer.prompt(window[:cut], "", attributes)))
+
+
+def shuffle_ties(history: History, rng: np.random.Generator) -> History:
+    """Events of one known time in a new order; the times stay in order."""
+    order = list(range(len(history)))
+    start = 0
+    for end in range(1, len(history) + 1):
+        if end == len(history) or history[end].time is None or history[end].time != history[start].time:
+            order[start:end] = (start + rng.permutation(end - start)).tolist()
+            start = end
+    return tuple(history[at] for at in order)
+
+
+def build_examples(
+    builder: ExampleBuilder,
+    prepared: Prepared,
+    split: str,
+    directory: Path,
+    seed: int,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the training table of a split to `directory`; needs the packages of the extra `train`.
+
+    Raises `DataError` when no user has two events to learn from.
+    """
+    from datasets import Dataset, Features, List, Value
+
+    train = prepared.train(split)
+    integers = List(Value("int32"))
+    features = Features(
+        {
+            "version": Value("int32"),
+            "user": Value("int32"),
+            "head": integers,
+            "item_at": integers,
+            "next_item": integers,
+            "cuts": integers,
+            "tails": List(integers),
+            "targets": integers,
+            "length": Value("int32"),
+        }
+    )
+    with replace_directory(directory) as temporary:
+        table = Dataset.from_generator(
+            _rows,
+            features=features,
+            gen_kwargs={
+                "builder": builder,
+                "train": train,
+                "prepared": prepared,
+                "seed": seed,
+                "advance": advance,
+            },
+            cache_dir=str(temporary / "cache"),
+            fingerprint="examples",
+        )
+        if len(table) == 0:
+            raise DataError(
+                f"{prepared.directory}: no user has two training events, there is nothing to learn"
+            )
+        table.save_to_disk(str(temporary / "table"))
+        del table
+        shutil.rmtree(temporary / "cache", ignore_errors=True)
+        write_json(temporary / "settings.json", {**dataclasses.asdict(builder.settings), "seed": seed})
+
+
+def _rows(
+    builder: ExampleBuilder, train: Histories, prepared: Prepared, seed: int, advance: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    for version in range(builder.settings.versions):
+        for user in range(len(train)):
+            advance()
+            rng = np.random.default_rng([seed, version, user])
+            attributes = dict(prepared.attributes(user))
+            for window in builder.windows(train.history(user)):
+                example = builder.example(window, attributes, rng)
+                if example is not None:
+                    yield {
+                        "version": version,
+                        "user": user,
+                        "head": example.head,
+                        "item_at": example.item_at,
+                        "next_item": example.next_item,
+                        "cuts": [tail.cut for tail in example.tails],
+                        "tails": [list(tail.ids) for tail in example.tails],
+                        "targets": [tail.target for tail in example.tails],
+                        "length": example.length,
+                    }
+
+
+class ExampleTable:
+    """The training table, read where it lies; rows of one version are one epoch."""
+
+    def __init__(self, directory: Path) -> None:
+        from datasets import load_from_disk
+
+        self.settings: dict[str, Any] = read_json(directory / "settings.json", "training examples")
+        self._table = load_from_disk(str(directory / "table"))
+        self._lengths = np.asarray(self._table["length"][:])
+        self._versions = np.asarray(self._table["version"][:])
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __getitem__(self, row: int) -> Example:
+        values = self._table[int(row)]
+        tails = zip(values["cuts"], values["tails"], values["targets"], strict=True)
+        return Example(
+            values["head"], values["item_at"], values["next_item"], [Tail(*tail) for tail in tails]
+        )
+
+    def batches(self, epoch: int, size: int, seed: int) -> list[np.ndarray]:
+        """Row numbers of the batches of an epoch: shuffled, of like lengths together, the same for a seed."""
+        rng = np.random.default_rng([seed, epoch])
+        versions = np.unique(self._versions)
+        rows = rng.permutation(np.flatnonzero(self._versions == versions[epoch % len(versions)]))
+        bucket = 8 * size
+        batches: list[np.ndarray] = []
+        for start in range(0, len(rows), bucket):
+            some = rows[start : start + bucket]
+            some = some[np.argsort(self._lengths[some], kind="stable")]
+            batches.extend(some[at : at + size] for at in range(0, len(some), size))
+        return [batches[at] for at in rng.permutation(len(batches))]
+
+
+def validation_questions(
+    builder: ExampleBuilder, prepared: Prepared, cases: list[Case], words: Callable[[Case, History], str]
+) -> list[tuple[Example, History]]:
+    """Prompts of evaluation cases as they are asked, each with the history before its target."""
+    questions = []
+    for case in cases:
+        history: tuple[Event, ...] = prepared.histories.history(case.user, case.cut)
+        attributes = dict(prepared.attributes(case.user))
+        questions.append((builder.question(history, words(case, history), attributes, case.target), history))
+    return questions

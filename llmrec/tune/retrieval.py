@@ -1,0 +1,220 @@
+"""The training loop of retrieval, on one device or many (through accelerate)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors.torch import load_file, save_file
+
+from llmrec.errors import LlmrecError
+from llmrec.files import only_writer, replace_file
+from llmrec.progress import note, track
+from llmrec.tune.checkpoint import RunState, load_checkpoint, load_trainable, save_checkpoint, trainable
+from llmrec.tune.collate import Example, collate
+from llmrec.tune.examples import ExampleTable
+from llmrec.tune.losses import RetrievalLoss
+from llmrec.tune.settings import TrainSettings
+from llmrec.tune.validation import ndcg_at_10, target_ranks
+
+
+def precision_of(settings: TrainSettings) -> str:
+    """The precision that `settings` mean on this machine: "no", "bf16" or "fp16"."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+class RetrievalTrainer:
+    """One run in one directory: `checkpoint/`, `best.safetensors` and TensorBoard's `log/`.
+
+    Interrupted, a run of the same settings goes on from its last checkpoint and sees the same batches and
+    the same dropout as if it had never stopped.
+    """
+
+    def __init__(
+        self,
+        loss: RetrievalLoss,
+        examples: ExampleTable,
+        questions: Sequence[tuple[Example, np.ndarray]],
+        settings: TrainSettings,
+        directory: Path,
+    ) -> None:
+        """`questions`: validation prompts, each with the items to leave out of its ranking."""
+        self.settings = settings
+        self.directory = Path(directory)
+        self.accelerator = Accelerator(
+            mixed_precision=precision_of(settings), gradient_accumulation_steps=settings.accumulate
+        )
+        self.model = loss.model
+        self.weights = (loss.settings.sequence_weight, loss.settings.query_weight)
+        self.queries = len(self.model.head.queries)
+        self.examples = examples
+        self.questions = questions[self.accelerator.process_index :: self.accelerator.num_processes]
+        optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), weight_decay=settings.weight_decay)
+        self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
+        self.state = RunState()
+        size = settings.batch * self.accelerator.num_processes
+        self.updates = sum(
+            math.ceil(len(self._batches(epoch)) / settings.accumulate) for epoch in range(settings.epochs)
+        )
+        if self.updates == 0:
+            raise LlmrecError(f"the training table has fewer histories than {size}, a step's batch")
+
+    def _groups(self) -> list[dict[str, object]]:
+        """Backbone and new parts, each with its learning rate; `base` is what the schedule scales."""
+        new: list[torch.Tensor] = []
+        backbone: list[torch.Tensor] = []
+        for name, value in trainable(self.model).items():
+            (backbone if name.startswith("backbone.") else new).append(value)
+        rates = (self.settings.learning_rate, self.settings.backbone_learning_rate)
+        groups = zip((new, backbone), rates, strict=True)
+        return [{"params": values, "lr": rate, "base": rate} for values, rate in groups if values]
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        """Return the batches of this process; every process has the same number."""
+        batches = self.examples.batches(epoch, self.settings.batch, self.settings.seed)
+        processes = self.accelerator.num_processes
+        while len(batches) % processes:
+            batches.append(batches[len(batches) % processes - 1])
+        return batches[self.accelerator.process_index :: processes]
+
+    def _scale(self) -> float:
+        """What the schedule multiplies learning rates with at the present update."""
+        warm = max(1.0, self.settings.warmup * self.updates)
+        if self.state.update < warm:
+            return (self.state.update + 1) / warm
+        return 0.5 * (1.0 + math.cos(math.pi * self.state.update / self.updates))
+
+    def run(self, stop_after: Callable[[RunState], bool] = lambda state: False) -> RunState:
+        """Train to the end, leaving the best weights in the model.
+
+        `stop_after(state)` may end the process's work after an update, as an interruption would (tests).
+        """
+        main = self.accelerator.is_main_process
+        if not main:
+            return self._run(stop_after)
+        with only_writer(self.directory):
+            return self._run(stop_after)
+
+    def _run(self, stop_after: Callable[[RunState], bool]) -> RunState:
+        torch.manual_seed(self.settings.seed + 1000 * self.accelerator.process_index)
+        restored = load_checkpoint(self.directory / "checkpoint", self.model, self.optimizer, self.settings)
+        if restored is not None:
+            self.state = restored
+            if not self.state.finished:
+                self._say(f"fine-tune: going on from epoch {self.state.epoch + 1}")
+        per_epoch = len(self._batches(0))
+        with track(
+            "fine-tune", total=per_epoch * self.settings.epochs, show=self.accelerator.is_main_process
+        ) as progress:
+            progress.advance(self.state.epoch * per_epoch + self.state.batch)
+            last_saved = time.monotonic()
+            while not self.state.finished:
+                for rows in self._batches(self.state.epoch)[self.state.batch :]:
+                    figures = self._step(rows)
+                    progress.advance(1, epoch=self.state.epoch + 1, **figures)
+                    if stop_after(self.state):
+                        return self.state
+                    if time.monotonic() - last_saved > 60 * self.settings.checkpoint_minutes:
+                        self._save()
+                        last_saved = time.monotonic()
+                self._end_epoch()
+                self._save()
+                last_saved = time.monotonic()
+        best = self.directory / "best.safetensors"
+        if best.is_file():
+            load_trainable(self.model, load_file(best))
+        return self.state
+
+    def _step(self, rows: np.ndarray) -> dict[str, float]:
+        """One batch: forward, backward, and an update when enough have been gathered."""
+        started = time.monotonic()
+        self.loss.train()
+        batch = collate([self.examples[row] for row in rows], self.queries).to(self.accelerator.device)
+        with self.accelerator.accumulate(self.loss):
+            sequence, query = self.loss(batch)
+            self.accelerator.backward(self.weights[0] * sequence + self.weights[1] * query)
+            if self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+                scale = self._scale()
+                for group in self.optimizer.param_groups:
+                    group["lr"] = group["base"] * scale
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.accelerator.sync_gradients:
+            self.state.update += 1
+        self.state.batch += 1
+        self.state.tokens += batch.tokens * self.accelerator.num_processes
+        self.state.seconds += time.monotonic() - started
+        figures = {"sequence_loss": sequence.item(), "query_loss": query.item()}
+        if not all(math.isfinite(value) for value in figures.values()):
+            raise LlmrecError(
+                f"the loss is {figures} at update {self.state.update}: lower the learning rates"
+            )
+        if self.accelerator.is_main_process:
+            self._log(figures)
+        return figures
+
+    def _end_epoch(self) -> None:
+        """Validate when it is time, keep the best weights, and decide whether to go on."""
+        self.state.epoch += 1
+        self.state.batch = 0
+        last = self.state.epoch >= self.settings.epochs
+        if last or self.state.epoch % self.settings.validate_every == 0:
+            started = time.monotonic()
+            figure = self._validate()
+            self.state.seconds += time.monotonic() - started
+            if figure > self.state.best:
+                self.state.best, self.state.best_epoch = figure, self.state.epoch
+                if self.accelerator.is_main_process:
+                    with replace_file(self.directory / "best.safetensors") as path:
+                        save_file(
+                            {n: v.detach().contiguous().cpu() for n, v in trainable(self.model).items()}, path
+                        )
+            self.state.log.append(
+                {"epoch": self.state.epoch, "ndcg@10": figure, "seconds": self.state.seconds}
+            )
+            self._log({"validation_ndcg@10": figure})
+            self._say(f"fine-tune: epoch {self.state.epoch}, validation ndcg@10 {figure:.4f}")
+            waited = (self.state.epoch - self.state.best_epoch) // self.settings.validate_every
+            last = last or (self.settings.patience > 0 and waited >= self.settings.patience)
+        self.state.finished = last
+        self.accelerator.wait_for_everyone()
+
+    def _validate(self) -> float:
+        if not self.questions:
+            return float(self.state.epoch)  # nothing to compare with: the newest weights are the best
+        ranks = target_ranks(
+            self.model, self.questions, self.queries, 4 * self.settings.batch, self.accelerator.device
+        )
+        return ndcg_at_10(np.array(gather_object(ranks.tolist())))
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                self.directory / "checkpoint", self.model, self.optimizer, self.state, self.settings
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _log(self, figures: dict[str, float]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        if not hasattr(self, "_writer"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.directory / "log"))
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, self.state.update)
+        for number, group in enumerate(self.optimizer.param_groups):
+            self._writer.add_scalar(f"learning_rate/{number}", group["lr"], self.state.update)
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            note(text)

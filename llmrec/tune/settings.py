@@ -1,0 +1,89 @@
+"""Settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmrec.errors import LlmrecError
+
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """A run of `epochs` passes; `batch` histories a step on each process, `accumulate` steps an update.
+
+    Two learning rates: new parts (item tokens, query head) start from nothing and learn faster than the
+    backbone. Both warm up linearly over the share `warmup` of all updates and follow a cosine to zero.
+    `patience`: validations without a better ndcg@10 before the run ends early (0: never).
+    `validate_every`: epochs between validations. `checkpoint_minutes`: at most so long is lost.
+    `precision` "auto" is bf16 on a GPU that has it and full precision elsewhere.
+    """
+
+    epochs: int = 10
+    batch: int = 32
+    accumulate: int = 1
+    learning_rate: float = 2e-3
+    backbone_learning_rate: float = 5e-4
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    clip: float = 1.0
+    dropout: float = 0.1
+    patience: int = 3
+    validate_every: int = 1
+    checkpoint_minutes: float = 2.0
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise LlmrecError(
+                f"train: precision is {self.precision!r}, it must be one of: {', '.join(PRECISIONS)}"
+            )
+        for name in ("epochs", "batch", "accumulate", "validate_every"):
+            if getattr(self, name) < 1:
+                raise LlmrecError(f"train: {name} is {getattr(self, name)}, it must be at least 1")
+        for name in ("learning_rate", "backbone_learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise LlmrecError(f"train: {name} is {getattr(self, name)}, it must be above 0")
+        for name in ("weight_decay", "warmup", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise LlmrecError(f"train: {name} is {getattr(self, name)}, it must be from 0 to below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleSettings:
+    """`versions` of each history, `cuts` tails in each pass, the share of tails with a wish.
+
+    `shuffle_ties` is the share of passes in which events of one moment change places: their order says
+    nothing, so it should teach nothing.
+    """
+
+    versions: int = 4
+    cuts: int = 4
+    wish_share: float = 0.5
+    shuffle_ties: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("versions", "cuts"):
+            if getattr(self, name) < 1:
+                raise LlmrecError(f"examples: {name} is {getattr(self, name)}, it must be at least 1")
+        for name in ("wish_share", "shuffle_ties"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise LlmrecError(f"examples: {name} is {getattr(self, name)}, it must be from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class LossSettings:
+    """`query_weight` of the query tokens' loss beside the sequence loss, label smoothing, and sampling.
+
+    A catalogue of more than `full_softmax_up_to` items is sampled: `negatives` items a step, drawn with
+    replacement in proportion to popularity ** `popularity_power`, shared by all rows of the step.
+    """
+
+    sequence_weight: float = 1.0
+    query_weight: float = 1.0
+    label_smoothing: float = 0.0
+    full_softmax_up_to: int = 100_000
+    negatives: int = 8192
+    popularity_power: float = 0.5

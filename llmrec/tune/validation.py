@@ -1,0 +1,50 @@
+"""The figure that early stopping follows: ndcg@10 of the validation cases, asked as they will be asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from llmrec.model.tuned import TunedModel
+from llmrec.tune.collate import Example, collate
+
+
+@torch.no_grad()
+def target_ranks(
+    model: TunedModel,
+    questions: Sequence[tuple[Example, np.ndarray]],
+    queries: int,
+    batch: int,
+    device: torch.device,
+) -> np.ndarray:
+    """Rank (0 is best) of each question's target among the items not seen, int64 [questions].
+
+    A question is an example with one tail, and the catalogue indices to leave out. Ties count against
+    the target. Dropout is off while this runs; the model comes back in the mode it was in.
+    """
+    was_training = model.training
+    model.eval()
+    ranks = np.zeros(len(questions), dtype=np.int64)
+    table = model.items()
+    order = np.argsort([example.length for example, _ in questions], kind="stable")
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        packed = collate([questions[row][0] for row in rows], queries).to(device)
+        states = model(packed.ids, packed.visible, packed.positions).flatten(0, 1)
+        scores = model.head.best(states[packed.query_rows].float(), table)
+        targets = packed.query_targets
+        wanted = scores.gather(1, targets[:, None]).clone()
+        for at, row in enumerate(rows):
+            scores[at, torch.from_numpy(questions[row][1]).to(device)] = -math.inf
+        scores.scatter_(1, targets[:, None], -math.inf)
+        ranks[rows] = (scores >= wanted).sum(1).cpu().numpy()
+    model.train(was_training)
+    return ranks
+
+
+def ndcg_at_10(ranks: np.ndarray) -> float:
+    """Mean of 1 / log2(rank + 2) over the ranks below 10, 0 for the others."""
+    return float(np.where(ranks < 10, 1.0 / np.log2(ranks + 2.0), 0.0).mean()) if len(ranks) else 0.0
