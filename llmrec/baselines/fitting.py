@@ -9,7 +9,7 @@ from llmrec.data.prepared import Prepared
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.retrieve.scoring import ScoringRecommender
 
-NAMES = ("popularity", "item-knn", "ease", "sasrec")
+NAMES = ("popularity", "item-knn", "ease", "sequential-rules", "sasrec")
 
 
 def fit_baseline(
@@ -41,6 +41,10 @@ def fit_baseline(
         from llmrec.baselines.ease import EASE
 
         return EASE.choose(train, catalog, validation)
+    if name == "sequential-rules":
+        from llmrec.baselines.sequential_rules import SequentialRules
+
+        return SequentialRules.choose(train, catalog, validation)
     from llmrec.baselines.sasrec import SasrecSettings
     from llmrec.baselines.sasrec_training import Epoch, fit_sasrec
 
