@@ -5,11 +5,10 @@ accelerate launch --num_processes 2 finetune/retrieval.py --config finetune/reci
 """
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
-from llmrec.config import load_recipe
+from llmrec.config import changed, load_recipe
 from llmrec.errors import LlmrecError
 from llmrec.fit import fit
 
@@ -24,10 +23,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         recipe = load_recipe(arguments.config)
-        if arguments.seed is not None:
-            recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=arguments.seed))
-        given = {name: value for name in ("data", "out") if (value := getattr(arguments, name))}
-        bundle = fit(dataclasses.replace(recipe, **given))
+        bundle = fit(changed(recipe, arguments.data, arguments.out, arguments.seed))
     except LlmrecError as error:
         sys.stderr.write(f"retrieval.py: {error}\n")
         return 2

@@ -137,6 +137,111 @@ def prompt(
         typer.echo(f"tokens: {tokens.count(rendered)}")
 
 
+@app.command()
+def finetune(
+    recipe: Annotated[Path, typer.Argument(help="The recipe (YAML), see finetune/recipes.")],
+    data: Annotated[str | None, typer.Option(help="Prepared directory or data.yaml to use.")] = None,
+    out: Annotated[str | None, typer.Option(help="Bundle directory, not the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, not the recipe's.")] = None,
+) -> None:
+    """Fine-tune a language model as a recipe says and write its bundle; resumes where it stopped."""
+    from llmrec.config import changed, load_recipe
+    from llmrec.fit import fit
+
+    bundle = fit(changed(load_recipe(recipe), data=data, out=out, seed=seed))
+    typer.echo(f"wrote {bundle.directory}")
+
+
+@app.command()
+def recommend(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    user: Annotated[str | None, typer.Option(help="A user of the data.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids with commas, oldest first.")] = None,
+    say: Annotated[str, typer.Option(help="A wish in words.")] = "",
+    k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
+    max_price: Annotated[float | None, typer.Option(help="Nothing dearer.")] = None,
+    min_price: Annotated[float | None, typer.Option(help="Nothing cheaper.")] = None,
+    word: Annotated[list[str] | None, typer.Option(help="The item's text has this word.")] = None,
+    not_word: Annotated[list[str] | None, typer.Option(help="It does not have this word.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Items of this category only.")] = None,
+    not_category: Annotated[list[str] | None, typer.Option(help="None of this category.")] = None,
+    exclude: Annotated[str | None, typer.Option(help="Item ids never to show, with commas.")] = None,
+    seen: Annotated[bool, typer.Option(help="Allow items of the history.")] = False,
+    enforce: Annotated[bool, typer.Option(help="Hold exactly what can be held of the wish.")] = True,
+    hear: Annotated[bool, typer.Option(help="Let the model hear the wish.")] = True,
+    why: Annotated[bool, typer.Option(help="Measure what weighed most for each item.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Ask a bundle for recommendations, in words if you like."""
+    from llmrec.decode.contract import Filters
+    from llmrec.recommend import Shop
+
+    shop = Shop.open(bundle)
+    filters = Filters(
+        max_price=max_price,
+        min_price=min_price,
+        include_words=tuple(word or ()),
+        exclude_words=tuple(not_word or ()),
+        include_categories=tuple(category or ()),
+        exclude_categories=tuple(not_category or ()),
+        exclude_items=tuple(shop.catalog.indices(_ids(exclude or ""))),
+        exclude_seen=not seen,
+    )
+    ids = None if history is None else _ids(history)
+    answers = shop.ask(user, ids, say, k, filters, enforce, hear, why)
+    if json:
+        import dataclasses
+        import json as json_module
+
+        typer.echo(json_module.dumps(dataclasses.asdict(answers), indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from llmrec.show import answers_table
+
+    Console().print(answers_table(answers, f"customer {user}" if user else "this history", say))
+
+
+def _ids(text: str) -> list[str]:
+    """Item ids of a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    out: Annotated[Path | None, typer.Option(help="Directory; default BUNDLE.report.")] = None,
+    baselines: Annotated[
+        str, typer.Option(help="Baselines to fit beside it, with commas.")
+    ] = "popularity,item-knn,ease,sasrec",
+    fold: Annotated[str, typer.Option(help="Fold to ask: test or valid.")] = "test",
+    wish_questions: Annotated[
+        int | None, typer.Option(help="At most so many questions of each kind of wish; 0 for no wishes.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of sasrec and of the wishes.")] = 0,
+) -> None:
+    """Measure a bundle beside the baselines; writes report.json and report.md."""
+    from llmrec.bundle import Bundle
+    from llmrec.measure import measure
+
+    opened = Bundle(bundle)
+    target = out or bundle.with_name(f"{bundle.name}.report")
+    paths = measure(opened, target, _ids(baselines), fold, wish_questions, seed)
+    typer.echo(paths[1].read_text(encoding="utf-8"))
+    typer.echo(f"wrote {paths[0]} and {paths[1]}")
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
+    recipe: Annotated[Path | None, typer.Option(help="Another recipe than the sample's.")] = None,
+) -> None:
+    """Run the whole line on the bundled sample: fine-tune, measure, ask. Resumes where it stopped."""
+    from llmrec.demo import run_demo
+
+    run_demo(directory, recipe)
+
+
 models = typer.Typer(no_args_is_help=True, help="Pretrained models: fetch them, list them.")
 app.add_typer(models, name="models")
 

@@ -70,6 +70,19 @@ def load_recipe(path: Path) -> Recipe:
     return build(Recipe, values, str(path))
 
 
+def changed(
+    recipe: Recipe, data: str | None = None, out: str | None = None, seed: int | None = None
+) -> Recipe:
+    """The recipe with other data, another bundle directory or another seed, where given."""
+    train = recipe.train if seed is None else dataclasses.replace(recipe.train, seed=seed)
+    return dataclasses.replace(
+        recipe,
+        data=recipe.data if data is None else data,
+        out=recipe.out if out is None else out,
+        train=train,
+    )
+
+
 def as_values(settings: Any) -> dict[str, Any]:
     """The plain values of a settings dataclass, as `build` reads them."""
     return dataclasses.asdict(settings)

@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "files", "progress", "quiet", "stages", "data", "verbalize",
     "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
-    "config", "bundle", "fit", "recommend", "serving", "demo", "cli",
+    "config", "bundle", "fit", "recommend", "measure", "show", "serving", "demo", "cli",
 ]  # fmt: skip
 
 # The only places that import a package; a name stands for the module and all below it.
 HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("model", "tune", "engines", "items", "baselines.sasrec", "baselines.sasrec_training", "fit"),
-    "transformers": ("quiet", "model", "tune", "engines", "items", "bundle"),
+    "transformers": ("quiet", "model", "tune", "engines", "items"),
     "peft": ("model", "tune"),
     "accelerate": ("tune", "fit"),
     "datasets": ("data.sources", "tune"),

@@ -39,16 +39,16 @@ class SasrecSettings:
     """
 
     width: int = 64
-    blocks: int = 2
-    heads: int = 2
+    blocks: int = 1
+    heads: int = 1
     length: int = 100
-    dropout: float = 0.4
+    dropout: float = 0.5
     learning_rate: float = 1e-3
-    weight_decay: float = 0.0
+    weight_decay: float = 0.1
     label_smoothing: float = 0.0
     batch_users: int = 32
-    epochs: int = 200
-    patience: int = 20
+    epochs: int = 300
+    patience: int = 12
     shuffle_ties: bool = False
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ class RetrievalTrainer:
     """One run in one directory: `checkpoint/`, `best.safetensors` and TensorBoard's `log/`.
 
     Interrupted, a run of the same settings goes on from its last checkpoint and sees the same batches and
-    the same dropout as if it had never stopped.
+    the same dropout as if it had never stopped: both follow from seed, process, epoch and batch alone.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class RetrievalTrainer:
         """`questions`: validation prompts, each with the items to leave out of its ranking."""
         self.settings = settings
         self.directory = Path(directory)
-        self.accelerator = Accelerator(
-            mixed_precision=precision_of(settings), gradient_accumulation_steps=settings.accumulate
-        )
+        # Accumulation is ours: accelerate counts steps in memory only, and across epochs.
+        self.accelerator = Accelerator(mixed_precision=precision_of(settings))
         self.model = loss.model
         self.weights = (loss.settings.sequence_weight, loss.settings.query_weight)
         self.queries = len(self.model.head.queries)
         self.examples = examples
+        self.any_questions = len(questions) > 0  # over all processes, which must decide alike
         self.questions = questions[self.accelerator.process_index :: self.accelerator.num_processes]
         optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), weight_decay=settings.weight_decay)
         self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
@@ -104,7 +105,6 @@ class RetrievalTrainer:
             return self._run(stop_after)
 
     def _run(self, stop_after: Callable[[RunState], bool]) -> RunState:
-        torch.manual_seed(self.settings.seed + 1000 * self.accelerator.process_index)
         restored = load_checkpoint(self.directory / "checkpoint", self.model, self.optimizer, self.settings)
         if restored is not None:
             self.state = restored
@@ -117,50 +117,63 @@ class RetrievalTrainer:
             progress.advance(self.state.epoch * per_epoch + self.state.batch)
             last_saved = time.monotonic()
             while not self.state.finished:
-                for rows in self._batches(self.state.epoch)[self.state.batch :]:
-                    figures = self._step(rows)
-                    progress.advance(1, epoch=self.state.epoch + 1, **figures)
+                batches = self._batches(self.state.epoch)
+                while self.state.batch < len(batches):
+                    figures = self._update(batches)
+                    progress.advance(figures.pop("steps"), epoch=self.state.epoch + 1, **figures)
                     if stop_after(self.state):
                         return self.state
+                    # By the clock of one process: the others must not wait here, theirs may differ.
                     if time.monotonic() - last_saved > 60 * self.settings.checkpoint_minutes:
                         self._save()
                         last_saved = time.monotonic()
                 self._end_epoch()
                 self._save()
+                self.accelerator.wait_for_everyone()
                 last_saved = time.monotonic()
         best = self.directory / "best.safetensors"
         if best.is_file():
             load_trainable(self.model, load_file(best))
         return self.state
 
-    def _step(self, rows: np.ndarray) -> dict[str, float]:
-        """One batch: forward, backward, and an update when enough have been gathered."""
+    def _update(self, batches: list[np.ndarray]) -> dict[str, Any]:
+        """Forward and backward over the next `accumulate` batches (fewer at an epoch's end), one update."""
         started = time.monotonic()
         self.loss.train()
-        batch = collate([self.examples[row] for row in rows], self.queries).to(self.accelerator.device)
-        with self.accelerator.accumulate(self.loss):
-            sequence, query = self.loss(batch)
-            self.accelerator.backward(self.weights[0] * sequence + self.weights[1] * query)
-            if self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-                scale = self._scale()
-                for group in self.optimizer.param_groups:
-                    group["lr"] = group["base"] * scale
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        if self.accelerator.sync_gradients:
-            self.state.update += 1
-        self.state.batch += 1
-        self.state.tokens += batch.tokens * self.accelerator.num_processes
-        self.state.seconds += time.monotonic() - started
-        figures = {"sequence_loss": sequence.item(), "query_loss": query.item()}
-        if not all(math.isfinite(value) for value in figures.values()):
+        chosen = batches[self.state.batch : self.state.batch + self.settings.accumulate]
+        sums = {"sequence_loss": 0.0, "query_loss": 0.0}
+        for number, rows in enumerate(chosen, start=1):
+            self._seed()
+            batch = collate([self.examples[row] for row in rows], self.queries).to(self.accelerator.device)
+            last = number == len(chosen)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.loss):
+                sequence, query = self.loss(batch)
+                total = self.weights[0] * sequence + self.weights[1] * query
+                self.accelerator.backward(total / len(chosen))
+            for name, value in (("sequence_loss", sequence.item()), ("query_loss", query.item())):
+                sums[name] += value / len(chosen)
+            self.state.batch += 1
+            self.state.tokens += batch.tokens * self.accelerator.num_processes
+        if not all(math.isfinite(value) for value in sums.values()):
+            said = ", ".join(f"{name} {value}" for name, value in sums.items())
             raise LlmrecError(
-                f"the loss is {figures} at update {self.state.update}: lower the learning rates"
+                f"training went astray at update {self.state.update + 1} ({said}): lower the learning rates"
             )
-        if self.accelerator.is_main_process:
-            self._log(figures)
-        return figures
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        scale = self._scale()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * scale
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.state.update += 1
+        self.state.seconds += time.monotonic() - started
+        self._log(sums)
+        return {**sums, "steps": len(chosen)}
+
+    def _seed(self) -> None:
+        """Let dropout and negatives of the next batch depend on where it stands and on nothing else."""
+        place = (self.settings.seed, self.accelerator.process_index, self.state.epoch, self.state.batch)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def _end_epoch(self) -> None:
         """Validate when it is time, keep the best weights, and decide whether to go on."""
@@ -174,10 +187,7 @@ class RetrievalTrainer:
             if figure > self.state.best:
                 self.state.best, self.state.best_epoch = figure, self.state.epoch
                 if self.accelerator.is_main_process:
-                    with replace_file(self.directory / "best.safetensors") as path:
-                        save_file(
-                            {n: v.detach().contiguous().cpu() for n, v in trainable(self.model).items()}, path
-                        )
+                    save_tensors(self.directory / "best.safetensors", trainable(self.model))
             self.state.log.append(
                 {"epoch": self.state.epoch, "ndcg@10": figure, "seconds": self.state.seconds}
             )
@@ -189,7 +199,7 @@ class RetrievalTrainer:
         self.accelerator.wait_for_everyone()
 
     def _validate(self) -> float:
-        if not self.questions:
+        if not self.any_questions:
             return float(self.state.epoch)  # nothing to compare with: the newest weights are the best
         ranks = target_ranks(
             self.model, self.questions, self.queries, 4 * self.settings.batch, self.accelerator.device
@@ -201,7 +211,6 @@ class RetrievalTrainer:
             save_checkpoint(
                 self.directory / "checkpoint", self.model, self.optimizer, self.state, self.settings
             )
-        self.accelerator.wait_for_everyone()
 
     def _log(self, figures: dict[str, float]) -> None:
         if not self.accelerator.is_main_process:
