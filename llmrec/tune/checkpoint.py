@@ -1,17 +1,19 @@
-"""Checkpoints of a run: what trains, the optimiser, the random state and how far it is."""
+"""Checkpoints of a run: what trains, the optimiser and how far it is (see `retrieval` on random numbers)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmrec.errors import LlmrecError
-from llmrec.files import read_json, replace_directory, write_json
+from llmrec.files import read_json, replace_directory, replace_file, write_json
 
 
 @dataclass(slots=True)
@@ -44,18 +46,24 @@ def load_trainable(model: nn.Module, values: dict[str, Tensor]) -> None:
             own[name].copy_(value)
 
 
+def save_tensors(path: Path, values: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    with replace_file(path) as temporary:
+        save_file({name: value.detach().contiguous().cpu() for name, value in values.items()}, temporary)
+
+
 def save_checkpoint(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState, settings: Any
 ) -> None:
     """Write a checkpoint, whole or not at all. `settings` (a dataclass) must be the same on resume."""
+    moments = {
+        f"{number}.{name}": value
+        for number, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
     with replace_directory(directory) as temporary:
-        save_file(
-            {n: v.detach().contiguous().cpu() for n, v in trainable(model).items()},
-            temporary / "model.safetensors",
-        )
-        torch.save(
-            {"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}, temporary / "optimizer.pt"
-        )
+        save_tensors(temporary / "model.safetensors", trainable(model))
+        save_tensors(temporary / "optimizer.safetensors", moments)
         values = asdict(state)
         if state.best_epoch < 0:
             values["best"] = None
@@ -67,22 +75,31 @@ def load_checkpoint(
 ) -> RunState | None:
     """Restore a run from its checkpoint; None when there is none.
 
-    Raises `LlmrecError` when it was written under other settings.
+    Raises `LlmrecError` when it was written under other settings, or is damaged.
     """
-    if not (directory / "state.json").is_file():
+    if not directory.is_dir():
         return None
-    saved = read_json(directory / "state.json", "checkpoint")
-    if saved["settings"] != asdict(settings):
-        changed = [name for name, value in asdict(settings).items() if saved["settings"].get(name) != value]
+    try:
+        saved = read_json(directory / "state.json", "checkpoint")
+        _same_settings(directory, saved["settings"], asdict(settings))
+        load_trainable(model, load_file(directory / "model.safetensors"))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in load_file(directory / "optimizer.safetensors").items():
+            number, _, which = name.partition(".")
+            moments.setdefault(int(number), {})[which] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        values = saved["state"]
+        return RunState(**{**values, "best": float("-inf") if values["best"] is None else values["best"]})
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise LlmrecError(
+            f"the checkpoint {directory} cannot be used ({error}): remove it to start anew"
+        ) from error
+
+
+def _same_settings(directory: Path, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    changed = [name for name, value in asked.items() if saved.get(name) != value]
+    if changed:
         raise LlmrecError(
             f"{directory} was written with other settings ({', '.join(changed)}): "
             "restore them, or remove the directory to start anew"
         )
-    load_trainable(model, load_file(directory / "model.safetensors"))
-    rest = torch.load(directory / "optimizer.pt", weights_only=True)
-    optimizer.load_state_dict(rest["optimizer"])
-    torch.set_rng_state(rest["random"])
-    values = saved["state"]
-    if values["best"] is None:
-        values["best"] = float("-inf")
-    return RunState(**values)

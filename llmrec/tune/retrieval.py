@@ -7,17 +7,25 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from llmrec.errors import LlmrecError
-from llmrec.files import only_writer, replace_file
+from llmrec.files import only_writer
 from llmrec.progress import note, track
-from llmrec.tune.checkpoint import RunState, load_checkpoint, load_trainable, save_checkpoint, trainable
+from llmrec.tune.checkpoint import (
+    RunState,
+    load_checkpoint,
+    load_trainable,
+    save_checkpoint,
+    save_tensors,
+    trainable,
+)
 from llmrec.tune.collate import Example, collate
 from llmrec.tune.examples import ExampleTable
 from llmrec.tune.losses import RetrievalLoss
@@ -188,11 +196,12 @@ class RetrievalTrainer:
                 self.state.best, self.state.best_epoch = figure, self.state.epoch
                 if self.accelerator.is_main_process:
                     save_tensors(self.directory / "best.safetensors", trainable(self.model))
-            self.state.log.append(
-                {"epoch": self.state.epoch, "ndcg@10": figure, "seconds": self.state.seconds}
-            )
-            self._log({"validation_ndcg@10": figure})
-            self._say(f"fine-tune: epoch {self.state.epoch}, validation ndcg@10 {figure:.4f}")
+            if self.any_questions:
+                self.state.log.append(
+                    {"epoch": self.state.epoch, "ndcg@10": figure, "seconds": self.state.seconds}
+                )
+                self._log({"validation_ndcg@10": figure})
+                self._say(f"fine-tune: epoch {self.state.epoch}, validation ndcg@10 {figure:.4f}")
             waited = (self.state.epoch - self.state.best_epoch) // self.settings.validate_every
             last = last or (self.settings.patience > 0 and waited >= self.settings.patience)
         self.state.finished = last
