@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,20 @@ from typing import Any
 from llmrec.errors import LlmrecError
 
 _SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+_RUST = re.compile(r"\(os error (\d+)\)")
+
+
+def _refusal(error: Exception) -> OSError | None:
+    """The system's refusal to write behind `error`, whichever library reports it; None for any other."""
+    if (found := _RUST.search(str(error))) and not isinstance(error, LlmrecError):  # safetensors, tokenizers
+        return OSError(int(found[1]), os.strerror(int(found[1])))
+    if not isinstance(error, OSError):
+        return None
+    if error.errno is None and re.search(r"\d+ requested and \d+ written", str(error)):  # numpy
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return error
 
 
 def _explain(error: OSError, path: Path) -> LlmrecError:
@@ -40,8 +55,11 @@ def replace_file(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except OSError as error:
-        raise _explain(error, path) from error
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise _explain(refusal, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,11 +87,14 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
         if path.exists():
             path.rename(old)
         temporary.rename(path)
-    except OSError as error:
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise _explain(refusal, path) from error
+    finally:
         if old.exists() and not path.exists():
             old.rename(path)
-        raise _explain(error, path) from error
-    finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
