@@ -43,6 +43,9 @@ class ItemTokens(nn.Module):
         self.id_part = nn.Parameter(torch.randn(items, inner) * INNER_STD)
         self.text_map = nn.Linear(width, inner, bias=False)
         nn.init.normal_(self.text_map.weight, std=INNER_STD)
+        # A part that is not used never gets a gradient, which a distributed wrapper would wait for.
+        self.id_part.requires_grad_(parts != "text_only")
+        self.text_map.requires_grad_(parts != "id_only")
         self.token_map = nn.Linear(inner, hidden)
         # Tokens start about as large as words: the rows of V have spread INNER_STD for each part.
         nn.init.normal_(self.token_map.weight, std=embedding_std / (math.sqrt(2 * inner) * INNER_STD))
