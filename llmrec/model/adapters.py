@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from llmrec.model.settings import AdapterSettings
 
@@ -29,7 +30,10 @@ def adapt(model: PreTrainedModel, settings: AdapterSettings) -> nn.Module:
         return plain
     config: PromptTuningConfig | LoraConfig
     if settings.kind == "prompt":
-        config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=settings.tokens)
+        # Rows start as words drawn from the vocabulary: peft's other choice is ten times as large as words.
+        config = PromptTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=settings.tokens, prompt_tuning_init="SAMPLE_VOCAB"
+        )
     else:
         config = LoraConfig(
             task_type="CAUSAL_LM",
@@ -37,6 +41,7 @@ def adapt(model: PreTrainedModel, settings: AdapterSettings) -> nn.Module:
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
             target_modules="all-linear",
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
         )
     adapted: nn.Module = get_peft_model(model, config)
     return adapted
@@ -56,12 +61,21 @@ def causal_lm(model: nn.Module) -> PreTrainedModel:
     return inner
 
 
+def save_backbone(model: nn.Module, directory: Path) -> None:
+    """Write the causal language model inside as a plain checkpoint, without LoRA layers or soft prompt."""
+    inner = causal_lm(model)
+    plain = {
+        name.replace(".base_layer.", "."): value
+        for name, value in inner.state_dict().items()
+        if ".lora_" not in name
+    }
+    inner.save_pretrained(directory, state_dict=plain)
+
+
 def save_adapter(model: nn.Module, directory: Path) -> None:
-    """Write the adapted part: peft's own format for LoRA and prompts, a plain checkpoint for "full"."""
+    """Write LoRA or a soft prompt in peft's own format; a model without either has nothing to write."""
     if isinstance(model, PeftModel):
         model.save_pretrained(directory, save_embedding_layers=False)
-    else:
-        causal_lm(model).save_pretrained(directory)
 
 
 def load_adapter(model: PreTrainedModel, directory: Path) -> nn.Module:

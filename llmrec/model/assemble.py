@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.errors import BundleError
-from llmrec.model.adapters import adapt, causal_lm, load_adapter, save_adapter, soft_prompt
+from llmrec.model.adapters import adapt, causal_lm, load_adapter, save_adapter, save_backbone, soft_prompt
 from llmrec.model.item_tokens import ItemTokens
 from llmrec.model.pretrained import hidden_size, load_backbone
 from llmrec.model.query_head import QueryHead
@@ -51,7 +51,9 @@ def _around(
     """Item tokens and query head around an adapted backbone."""
     model = causal_lm(backbone)
     width, inner = hidden_size(model), settings.items.inner
-    spread = float(model.get_input_embeddings().weight.detach()[:4096].float().std())
+    words = model.get_input_embeddings()
+    # As they enter the model: some (Gemma) scale what they look up.
+    spread = float(words(torch.arange(min(4096, words.num_embeddings))).detach().float().std())
     items = ItemTokens(torch.from_numpy(np.array(text_vectors)), width, inner, settings.items.parts, spread)
     head = QueryHead(width, inner, settings.queries, spread)
     return TunedModel(backbone, items, head, base, dropout)
@@ -60,9 +62,8 @@ def _around(
 def save_model(directory: Path, settings: ModelSettings, model: TunedModel) -> None:
     """Write backbone or adapter, new parts, text vectors and item matrix into `directory`."""
     if settings.own_backbone:
-        causal_lm(model.backbone).save_pretrained(directory / "backbone")
-    if settings.adapter.kind in ("lora", "prompt"):
-        save_adapter(model.backbone, directory / "adapter")
+        save_backbone(model.backbone, directory / "backbone")
+    save_adapter(model.backbone, directory / "adapter")
     parts = {f"items.{name}": value for name, value in model.items.state_dict().items()}
     parts |= {f"head.{name}": value for name, value in model.head.state_dict().items()}
     parts["base"] = torch.tensor([model.base])
