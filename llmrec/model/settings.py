@@ -52,6 +52,8 @@ class AdapterSettings:
         for name in ("rank", "alpha", "tokens"):
             if getattr(self, name) < 1:
                 raise LlmrecError(f"adapter: {name} is {getattr(self, name)}, it must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise LlmrecError(f"adapter: dropout is {self.dropout}, it must be from 0 to below 1")
 
     @property
     def soft_prompt(self) -> int:

@@ -49,6 +49,8 @@ class TrainSettings:
         for name in ("weight_decay", "warmup", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise LlmrecError(f"train: {name} is {getattr(self, name)}, it must be from 0 to below 1")
+        if not 0 <= self.seed < 2**32:
+            raise LlmrecError(f"train: seed is {self.seed}, it must be from 0 to below 2**32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +89,16 @@ class LossSettings:
     full_softmax_up_to: int = 100_000
     negatives: int = 8192
     popularity_power: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("sequence_weight", "query_weight", "popularity_power"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise LlmrecError(f"loss: {name} is {getattr(self, name)}, it must be at least 0")
+        if self.sequence_weight + self.query_weight == 0:
+            raise LlmrecError("loss: sequence_weight and query_weight are both 0, nothing would train")
+        if not 0 <= self.label_smoothing < 1:
+            raise LlmrecError(
+                f"loss: label_smoothing is {self.label_smoothing}, it must be from 0 to below 1"
+            )
+        if self.negatives < 1:
+            raise LlmrecError(f"loss: negatives is {self.negatives}, it must be at least 1")
