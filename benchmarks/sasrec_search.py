@@ -33,6 +33,9 @@ AXES: tuple[tuple[dict[str, object], ...], ...] = (
     ({"blocks": 2, "heads": 2}, {"blocks": 3, "heads": 2}),
     ({"label_smoothing": 0.1}, {"label_smoothing": 0.3}),
     ({"weight_decay": 0.01}, {"weight_decay": 0.1}),
+    ({"batch_users": 16}, {"batch_users": 64}),
+    ({"dropout": 0.3}, {"dropout": 0.5}),
+    ({"heads": 2},),
 )
 
 

@@ -17,7 +17,7 @@ from llmrec.decode.contract import Request
 from llmrec.retrieve.scoring import ScoringRecommender
 
 Weighting = Literal["cosine", "tfidf", "bm25"]
-NEIGHBOURS = (3, 5, 10, 20, 50, 100, 200)
+NEIGHBOURS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 _WEIGH: dict[Weighting, Callable[[Any], Any]] = {
     "cosine": normalize,
     "tfidf": lambda items_by_users: normalize(tfidf_weight(items_by_users)),

@@ -17,7 +17,8 @@ from llmrec.baselines.choose import Validation, best_of
 from llmrec.data.catalog import Catalog
 from llmrec.data.events import Histories
 from llmrec.decode.contract import Request
-from llmrec.errors import DataError, LlmrecError
+from llmrec.errors import LlmrecError
+from llmrec.items.collaborative import near_pairs
 from llmrec.retrieve.scoring import ScoringRecommender
 
 WINDOWS = (5, 10, 20, 50)
@@ -52,7 +53,9 @@ class SequentialRules(ScoringRecommender):
         """Count the rules of `train`; raises `DataError` when there are no events."""
         if window < 1 or backward < 0:
             raise LlmrecError(f"sequential rules: impossible window {window} or backward {backward}")
-        return cls._from_pairs(_pairs(train, len(catalog), window), train, catalog, window, backward, power)
+        return cls._from_pairs(
+            near_pairs(train, len(catalog), window), train, catalog, window, backward, power
+        )
 
     @classmethod
     def _from_pairs(
@@ -70,7 +73,7 @@ class SequentialRules(ScoringRecommender):
 
         def models() -> Iterator[SequentialRules]:
             for window in WINDOWS:
-                forward = _pairs(train, len(catalog), window)
+                forward = near_pairs(train, len(catalog), window)
                 for backward in BACKWARD:
                     for power in POWERS:
                         yield cls._from_pairs(forward, train, catalog, window, backward, power)
@@ -89,19 +92,3 @@ class SequentialRules(ScoringRecommender):
         scores = (asked @ self.rules).toarray()
         scores[[not items for items in recent]] = self.counts
         return np.asarray(scores, dtype=np.float32)
-
-
-def _pairs(train: Histories, items: int, window: int) -> Any:
-    """Sum of 1 / distance over the places where column follows row, CSR float64 [items, items]."""
-    if len(train.items) == 0:
-        raise DataError("the train fold has no events to learn from")
-    users = np.repeat(np.arange(len(train)), np.diff(train.offsets))
-    total = sparse.csr_matrix((items, items))
-    for distance in range(1, min(window, len(users) - 1) + 1):
-        same = users[:-distance] == users[distance:]
-        if not same.any():
-            break
-        first, second = train.items[:-distance][same], train.items[distance:][same]
-        weights = np.full(len(first), 1.0 / distance)
-        total = total + sparse.csr_matrix((weights, (first, second)), shape=(items, items))
-    return total
