@@ -66,10 +66,10 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     import torch
     from accelerate import PartialState
 
+    from llmrec.items.collaborative import collaborative_vectors
     from llmrec.model.assemble import new_model
     from llmrec.model.checkpoints import source_of
     from llmrec.model.pretrained import load_tokenizer, resolve
-    from llmrec.model.start import collaborative_start
     from llmrec.model.tokens import PromptTokens
     from llmrec.tune.examples import ExampleBuilder, ExampleTable, build_examples, validation_questions
     from llmrec.tune.losses import RetrievalLoss
@@ -103,7 +103,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     model, mark = new_model(recipe.model_settings, vectors, tokens.base, recipe.train.dropout)
     train = prepared.train(recipe.split)
     if recipe.items.id_start == "events":
-        model.items.start_from(collaborative_start(train, len(prepared.catalog), recipe.items.inner))
+        model.items.start_from(collaborative_vectors(train, len(prepared.catalog), recipe.items.inner))
     counts = torch.from_numpy(np.bincount(train.items, minlength=len(prepared.catalog)))
     cases = prepared.cases(recipe.split, "valid")
     questions = [

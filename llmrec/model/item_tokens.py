@@ -52,7 +52,7 @@ class ItemTokens(nn.Module):
         nn.init.zeros_(self.token_map.bias)
 
     def start_from(self, factors: np.ndarray) -> None:
-        """Let the id part start from `factors` [items, inner] of spread 1 (see `model.start`)."""
+        """Let the id part start from `factors` [items, inner] of spread 1 (see `items.collaborative`)."""
         with torch.no_grad():
             self.id_part.copy_(torch.from_numpy(factors) * INNER_STD)
 

@@ -124,8 +124,9 @@ def build_examples(
 
     Raises `DataError` when no user has two events to learn from.
     """
-    from datasets import Dataset, Features, List, Value
+    from datasets import Dataset, Features, List, Value, disable_progress_bars
 
+    disable_progress_bars()  # `advance` reports instead
     train = prepared.train(split)
     integers = List(Value("int32"))
     features = Features(
