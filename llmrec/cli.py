@@ -213,7 +213,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Directory; default BUNDLE.report.")] = None,
     baselines: Annotated[
         str, typer.Option(help="Baselines to fit beside it, with commas.")
-    ] = "popularity,item-knn,ease,sasrec",
+    ] = "popularity,item-knn,ease,sequential-rules,sasrec",
     fold: Annotated[str, typer.Option(help="Fold to ask: test or valid.")] = "test",
     wish_questions: Annotated[
         int | None, typer.Option(help="At most so many questions of each kind of wish; 0 for no wishes.")
