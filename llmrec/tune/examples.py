@@ -125,9 +125,12 @@ def build_examples(
     Raises `DataError` when no user has two events to learn from.
     """
     from datasets import Dataset, Features, List, Value, disable_progress_bars
+    from datasets.exceptions import DatasetGenerationError
 
     disable_progress_bars()  # `advance` reports instead
     train = prepared.train(split)
+    if np.diff(train.offsets).max(initial=0) < 2:
+        raise DataError(f"{prepared.directory}: no user has two training events, there is nothing to learn")
     integers = List(Value("int32"))
     features = Features(
         {
@@ -143,23 +146,22 @@ def build_examples(
         }
     )
     with replace_directory(directory) as temporary:
-        table = Dataset.from_generator(
-            _rows,
-            features=features,
-            gen_kwargs={
-                "builder": builder,
-                "train": train,
-                "prepared": prepared,
-                "seed": seed,
-                "advance": advance,
-            },
-            cache_dir=str(temporary / "cache"),
-            fingerprint="examples",
-        )
-        if len(table) == 0:
-            raise DataError(
-                f"{prepared.directory}: no user has two training events, there is nothing to learn"
+        try:
+            table = Dataset.from_generator(
+                _rows,
+                features=features,
+                gen_kwargs={
+                    "builder": builder,
+                    "train": train,
+                    "prepared": prepared,
+                    "seed": seed,
+                    "advance": advance,
+                },
+                cache_dir=str(temporary / "cache"),
+                fingerprint="examples",
             )
+        except DatasetGenerationError as error:  # hides what went wrong in a row, or with the disk
+            raise error.__cause__ or error from error
         table.save_to_disk(str(temporary / "table"))
         del table
         shutil.rmtree(temporary / "cache", ignore_errors=True)
