@@ -30,6 +30,8 @@ class TransformersEngine:
     def hidden_states(self, prompts: Sequence[Sequence[int]], last: int) -> np.ndarray:
         """States after the final norm at the last `last` tokens, float32 [prompts, last, hidden]."""
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+        if len(prompts) and lengths.min() < last:
+            raise ValueError(f"a prompt of {lengths.min()} tokens has no {last} last tokens")
         width = self.model.config.get_text_config().hidden_size
         found = np.empty((len(prompts), last, width), dtype=np.float32)
         order = np.argsort(lengths, kind="stable")
