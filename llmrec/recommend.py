@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from llmrec.bundle import Bundle
+from llmrec.config import Recipe
 from llmrec.data.catalog import Value
 from llmrec.data.events import Event, History
 from llmrec.decode.contract import Filters, Request
-from llmrec.decode.filters import from_objective, merge
-from llmrec.decode.understand import understand
+from llmrec.decode.understand import limits_in_words, understand
+from llmrec.decode.why import Cause, causes
 from llmrec.engines.contract import Engine
-from llmrec.errors import LlmrecError
+from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.retrieve.rank import top_k
 from llmrec.retrieve.scoring import ScoringRecommender
 from llmrec.verbalize.lexicon import Lexicon
+from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.prompt import Prompt
 
-EXPLAINED_EVENTS = 16
-"""Newest events whose weight is measured; each costs one more prompt."""
+NOTHING_SEEN = Filters(exclude_seen=True)
+"""The limits of a question that names none: items of the history are left out."""
+_CATEGORIES_SHOWN = 10
 
 
 class LanguageRecommender(ScoringRecommender):
@@ -38,13 +43,17 @@ class LanguageRecommender(ScoringRecommender):
         self._table = np.array(bundle.item_matrix())
         self.engine = bundle.engine() if engine is None else engine
         self._inward = bundle.inward()
+        self.setting = _setting(bundle.recipe)
 
     def prompt(self, request: Request) -> Prompt:
-        """The prompt that asks `request`."""
+        """The prompt that asks `request`, with as many of the newest events as fit the base model.
+
+        Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
+        """
         known: Mapping[str, Value] = {}
         if request.user is not None:
             known = self.bundle.prepared.attributes(request.user)
-        return self._verbalizer.prompt(request.history, request.words, known)
+        return self._tokens.fit(self._verbalizer, request.history, request.words, known)[0]
 
     def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
         """One vector a query, float32 [requests, M, inner]."""
@@ -61,19 +70,23 @@ class LanguageRecommender(ScoringRecommender):
         return scores
 
 
+def _setting(recipe: Recipe) -> str:
+    """The recipe in a few words, for reports."""
+    size = "all layers" if recipe.layers is None else f"first {recipe.layers} layers"
+    fresh = ", fresh weights" if recipe.random else ""
+    adapter = recipe.adapter.kind + (f" rank {recipe.adapter.rank}" if recipe.adapter.kind == "lora" else "")
+    return f"{Path(recipe.model).name}, {size}{fresh}, {adapter}, {recipe.prompt.queries} queries"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One recommended item and what weighed most for it.
-
-    `because` lists past events' titles, or "your words", with the fall of the item's log-probability
-    when that event (or the wish) is taken out of the prompt and the model is asked again.
-    """
+    """One recommended item; `because` is what weighed most for it, see `llmrec.why`."""
 
     item: str
     title: str
     price: float | None
     score: float
-    because: tuple[tuple[str, float], ...] = ()
+    because: tuple[Cause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +118,18 @@ class Shop:
         return Lexicon(self.catalog)
 
     def history(self, user: str | None, items: Sequence[str] | None) -> tuple[History, int | None]:
-        """Events of a known user, or of a list of item ids; and the user's position."""
-        if (user is None) == (items is None):
-            raise LlmrecError("say who asks: either a user of the data or a history of item ids")
-        if user is not None:
-            position = self.bundle.prepared.histories.index(user)
-            return self.bundle.prepared.histories.history(position), position
-        types = self.bundle.prepared.histories.event_types
-        kind = types[0] if len(types) == 1 else ""
-        return tuple(Event(item, type=kind) for item in self.catalog.indices(list(items or ()))), None
+        """Events of a known user and the user's position, or events of a list of item ids and None.
+
+        The list may be empty: a person of whom nothing is known. Raises `LlmrecError` when both or neither
+        are given, `UnknownIdError` for a user or an item that the data does not have.
+        """
+        if user is not None and items is None:
+            histories = self.bundle.prepared.histories
+            position = histories.index(user)
+            return histories.history(position), position
+        if user is None and items is not None:
+            return tuple(Event(item) for item in self.catalog.indices(items)), None
+        raise LlmrecError("say who asks: either a user of the data or a history of item ids")
 
     def ask(
         self,
@@ -121,7 +137,7 @@ class Shop:
         history: Sequence[str] | None = None,
         say: str = "",
         k: int = 10,
-        filters: Filters | None = None,
+        filters: Filters = NOTHING_SEEN,
         enforce: bool = True,
         hear: bool = True,
         why: bool = False,
@@ -129,62 +145,50 @@ class Shop:
         """Recommend `k` items to a user of the data, or after a history of item ids.
 
         `say` is the wish: the model hears it (unless `hear` is off), and what can be held exactly is
-        enforced (unless `enforce` is off). `filters` hold in any case. `why` measures what weighed most.
-        Raises `LlmrecError` for unknown ids, and when nothing in the catalogue satisfies the limits.
+        enforced (unless `enforce` is off). `filters` hold in any case; by default they leave out what is in
+        the history. `why` measures what weighed most, at the cost of more prompts. Raises `LlmrecError` for
+        unknown ids, categories and attributes, and when nothing in the catalogue satisfies the limits.
         """
         if k < 1:
             raise LlmrecError(f"k is {k}, it must be at least 1")
         events, position = self.history(user, history)
+        self._check(filters)
         wish = understand(say, self.lexicon, enforce, hear)
-        limits = merge(filters or Filters(), from_objective(wish.enforced))
+        limits = wish.limits(filters)
         request = Request(events, wish.heard, wish.meant, limits, position)
         allowed = self.recommender.filters.mask(limits, events)
+        held = limits_in_words(limits if events else replace(limits, exclude_seen=False), self.catalog)
         count = int(allowed.sum())
         if count == 0:
-            asked = ", ".join(wish.enforced_words(self.catalog)) or "the filters"
             raise LlmrecError(
-                f"no item of the catalogue satisfies {asked}: ask for less, or use --no-enforce"
+                f"no item of the catalogue satisfies all of: {'; '.join(held) or 'nothing'}: ask for less"
+                + (", or let nothing of the wish be enforced" if wish.enforced != Objective() else "")
             )
         scores = self.recommender.scores([request])
-        index, best = top_k(scores, allowed[None], k)
-        chosen = index[0][index[0] >= 0]
-        reasons = self._why(request, chosen, allowed) if why else [()] * len(chosen)
+        index, best = top_k(scores, allowed[None], min(k, count))
+        reasons: Sequence[tuple[Cause, ...]] = [()] * index.shape[1]
+        if why:
+            reasons = causes(self.recommender, request, scores[0], index[0], allowed)
         answers = []
-        for item, score, because in zip(chosen.tolist(), best[0].tolist(), reasons, strict=False):
+        for item, score, because in zip(index[0].tolist(), best[0].tolist(), reasons, strict=True):
             found = self.catalog[item]
             answers.append(Answer(found.id, found.title, found.price, score, because))
-        notes = (f"only {count} items of the catalogue satisfy this",) if count < k else ()
-        return Answers(
-            tuple(answers), wish.enforced_words(self.catalog), wish.left_words(self.catalog), notes
-        )
+        notes = (f"only {count:,} items of the catalogue satisfy this",) if count < k else ()
+        return Answers(tuple(answers), held, wish.left(limits, self.catalog), notes)
 
-    def _why(
-        self, request: Request, items: np.ndarray, allowed: np.ndarray
-    ) -> list[tuple[tuple[str, float], ...]]:
-        """The two causes that weighed most for each item; see `Answer.because`."""
-        causes, without = [], []
-        first = max(0, len(request.history) - EXPLAINED_EVENTS)
-        for at in range(first, len(request.history)):
-            causes.append(self.catalog[request.history[at].item].title)
-            shorter = request.history[:at] + request.history[at + 1 :]
-            without.append(Request(shorter, request.words, user=request.user))
-        if request.words:
-            causes.append("your words")
-            without.append(Request(request.history, user=request.user))
-        if not without:
-            return [()] * len(items)
-        whole = _log_probabilities(self.recommender.scores([request]), allowed)[0, items]
-        falls = whole[None, :] - _log_probabilities(self.recommender.scores(without), allowed)[:, items]
-        reasons = []
-        for column in falls.T:
-            order = np.argsort(-column, kind="stable")[:2]
-            reasons.append(tuple((causes[at], float(column[at])) for at in order if column[at] > 0))
-        return reasons
+    def _check(self, filters: Filters) -> None:
+        """Refuse what a filter can only name by mistake; `FilterIndex.mask` checks the rest."""
+        for name, bound in (("highest", filters.max_price), ("lowest", filters.min_price)):
+            if bound is not None and not math.isfinite(bound):
+                raise LlmrecError(f"the {name} price is {bound}: give a finite number or leave it out")
+        for name in (*filters.include_categories, *filters.exclude_categories):
+            if not len(self.recommender.filters.with_category(name)):
+                raise UnknownIdError(f"no item is of the category {name!r}: {self._categories()}")
 
-
-def _log_probabilities(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Log-softmax of scores [n, items] over the allowed items; -inf elsewhere."""
-    masked = np.where(allowed[None, :], scores, -np.inf)
-    top = masked.max(axis=1, keepdims=True)
-    result: np.ndarray = masked - top - np.log(np.exp(masked - top).sum(axis=1, keepdims=True))
-    return result
+    def _categories(self) -> str:
+        """The catalogue's categories for an error message, the most frequent first."""
+        counts = Counter(name for item in self.catalog.items for name in item.categories)
+        if not counts:
+            return "this catalogue has no categories"
+        names = ", ".join(name for name, _ in counts.most_common(_CATEGORIES_SHOWN))
+        return f"the catalogue has {names}" + (" and others" if len(counts) > _CATEGORIES_SHOWN else "")

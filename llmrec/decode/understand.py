@@ -6,58 +6,81 @@ import dataclasses
 from dataclasses import dataclass
 
 from llmrec.data.catalog import Catalog
+from llmrec.decode.contract import Filters
+from llmrec.decode.filters import from_objective, merge
+from llmrec.verbalize.clean import clean
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
-from llmrec.verbalize.parse import parse
+from llmrec.verbalize.parse import WISH_LIMIT, parse
 from llmrec.verbalize.wordings import money
+
+_NAME_LIMIT = 60
+"""Characters of a title or a category that are shown."""
+_NAMED = 3
+"""Items of a list of ids that are shown by their titles; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Understanding:
-    """A wish as it was said, what was read in it, what of that is enforced, and what the model hears."""
+    """What was read in a wish, what of that is enforced, and the words that the model hears."""
 
-    said: str
     meant: Objective
     enforced: Objective
     heard: str
 
-    def enforced_words(self, catalog: Catalog) -> tuple[str, ...]:
-        """The enforced parts, for people."""
-        return tuple(_parts(self.enforced, catalog))
+    def limits(self, filters: Filters) -> Filters:
+        """All that holds exactly: `filters`, and the enforced parts of the wish."""
+        return merge(filters, from_objective(self.enforced))
 
-    def left_words(self, catalog: Catalog) -> tuple[str, ...]:
-        """The parts that only the model can fulfil, or that nobody will when it does not hear the words."""
-        enforced = set(_parts(self.enforced, catalog))
-        left = [part for part in _parts(self.meant, catalog) if part not in enforced]
+    def left(self, limits: Filters, catalog: Catalog) -> tuple[str, ...]:
+        """The parts of the wish that `limits` do not hold, in words: the model's, or nobody's."""
+        held = set(limits_in_words(limits, catalog))
+        wish = self.meant
+        parts = [part for part in limits_in_words(from_objective(wish), catalog) if part not in held]
+        if wish.like is not None:
+            item = catalog[wish.like]
+            parts.append(f'like "{clean(item.title or item.id, _NAME_LIMIT)}"')
+        if wish.season is not None:
+            parts.append(f"for {wish.season}")
+        if wish.rest or wish.empty:
+            parts += [f'"{said}"' for said in (wish.rest or clean(self.heard, WISH_LIMIT),) if said]
         return tuple(
-            left if self.heard else [f"{part} (ignored: the model does not hear it)" for part in left]
+            parts if self.heard else [f"{part} (ignored: the model does not hear it)" for part in parts]
         )
 
 
 def understand(say: str, lexicon: Lexicon, enforce: bool = True, hear: bool = True) -> Understanding:
     """Read a wish. Any text is taken; what no rule understands is left to the model."""
-    meant = parse(say, lexicon) if say.strip() else Objective()
+    meant = parse(say, lexicon)
     enforced = dataclasses.replace(meant, like=None, season=None, rest="") if enforce else Objective()
-    return Understanding(say, meant, enforced, say.strip() if hear else "")
+    return Understanding(meant, enforced, say.strip() if hear else "")
 
 
-def _parts(wish: Objective, catalog: Catalog) -> list[str]:
-    """The parts of a wish in words, in a fixed order."""
+def limits_in_words(limits: Filters, catalog: Catalog) -> tuple[str, ...]:
+    """Each limit for people, in a fixed order; equal limits give equal words."""
     found = []
-    if wish.max_price is not None:
-        found.append(f"price at most {money(wish.max_price, catalog.currency, symbol=False)}")
-    if wish.min_price is not None:
-        found.append(f"price at least {money(wish.min_price, catalog.currency, symbol=False)}")
-    found += [f'with the word "{word}"' for word in wish.include_words]
-    found += [f'without the word "{word}"' for word in wish.exclude_words]
-    found += [f"in {name}" for name in wish.include_categories]
-    found += [f"not in {name}" for name in wish.exclude_categories]
-    if wish.new_for_user:
-        found.append("nothing you had before")
-    if wish.like is not None:
-        found.append(f'like "{catalog[wish.like].title}"')
-    if wish.season is not None:
-        found.append(f"for {wish.season}")
-    if wish.rest:
-        found.append(f'"{wish.rest}"')
-    return found
+    if limits.max_price is not None:
+        found.append(f"price at most {money(limits.max_price, catalog.currency, symbol=False)}")
+    if limits.min_price is not None:
+        found.append(f"price at least {money(limits.min_price, catalog.currency, symbol=False)}")
+    found += [f'with the word "{clean(word, _NAME_LIMIT)}"' for word in limits.include_words]
+    found += [f'without the word "{clean(word, _NAME_LIMIT)}"' for word in limits.exclude_words]
+    found += [f"in {clean(name, _NAME_LIMIT)}" for name in limits.include_categories]
+    found += [f"not in {clean(name, _NAME_LIMIT)}" for name in limits.exclude_categories]
+    for name, values in limits.attributes:
+        said = " or ".join(clean(value, _NAME_LIMIT) for value in values)
+        found.append(f"{clean(name, _NAME_LIMIT)} is {said}")
+    if limits.allowed_items is not None:
+        found.append(f"one of {_items(limits.allowed_items, catalog)}")
+    if limits.exclude_items:
+        found.append(f"not {_items(limits.exclude_items, catalog)}")
+    if limits.exclude_seen:
+        found.append("nothing that is in the history")
+    return tuple(found)
+
+
+def _items(items: tuple[int, ...], catalog: Catalog) -> str:
+    """The first few items by title and the number of the others."""
+    names = [clean(catalog[item].title or catalog[item].id, _NAME_LIMIT) for item in items[:_NAMED]]
+    more = len(items) - len(names)
+    return ", ".join([*(f'"{name}"' for name in names), *([f"{more:,} more"] if more else [])]) or "no items"

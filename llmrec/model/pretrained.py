@@ -1,5 +1,6 @@
 """Loading a pretrained language model: its tokenizer, and its first layers as a causal language model."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,13 +19,24 @@ __all__ = ["hidden_size", "keep_layers", "load_backbone", "load_tokenizer", "res
 
 
 def load_tokenizer(name_or_path: str | Path) -> "PreTrainedTokenizerBase":
-    """Load the tokenizer of a model by known name, hub name or directory (see `resolve`)."""
-    directory = resolve(str(name_or_path))
+    """Load the tokenizer of a model by known name, hub name or directory (see `resolve`).
+
+    A directory may hold the tokenizer alone. Where it holds a model too, the tokenizer's `model_max_length`
+    is at most the number of positions that the model has; it is saved with the tokenizer.
+    """
+    directory = Path(name_or_path)
+    if not (directory / "tokenizer_config.json").is_file():
+        directory = resolve(str(name_or_path))
     try:
         with quiet():
-            return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(directory))
+            tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(directory))
+            if (directory / "config.json").is_file():
+                text = AutoConfig.from_pretrained(directory).get_text_config()
+                positions = getattr(text, "max_position_embeddings", None)  # some have no limit
+                tokenizer.model_max_length = min(tokenizer.model_max_length, positions or sys.maxsize)
     except (OSError, ValueError, KeyError) as error:
         raise LlmrecError(f"{directory} has no usable tokenizer: {_first_line(error)}") from error
+    return tokenizer
 
 
 def load_backbone(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from llmrec.data.catalog import Value
+from llmrec.data.events import History
 from llmrec.verbalize.prompt import ItemToken, Prompt, QueryToken, Segment, Words
+from llmrec.verbalize.render import Verbalizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,6 +63,25 @@ class PromptTokens:
     def prompt(self, prompt: Prompt) -> list[int]:
         """Ids of the whole prompt."""
         return self.head(prompt) + self.encode(prompt.tail)
+
+    @property
+    def context(self) -> int:
+        """Tokens that the base model takes at most."""
+        return int(self.tokenizer.model_max_length)
+
+    def fit(
+        self,
+        verbalizer: Verbalizer,
+        history: History,
+        words: str,
+        attributes: Mapping[str, Value] | None,
+        spare: int = 0,
+    ) -> tuple[Prompt, History]:
+        """The prompt with as many of the newest events as leave `spare` tokens of the context free.
+
+        Training and serving cut histories with it alone; see `Verbalizer.fit`.
+        """
+        return verbalizer.fit(history, words, attributes, self.context - spare, self.count)
 
     def count(self, prompt: Prompt) -> int:
         """Length of the whole prompt in tokens."""

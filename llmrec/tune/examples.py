@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from llmrec.data.catalog import Value
 from llmrec.data.events import Event, Histories, History
 from llmrec.data.prepared import Case, Prepared
 from llmrec.errors import DataError
@@ -26,6 +27,8 @@ from llmrec.verbalize.render import Verbalizer
 
 Wisher = Callable[[Event, History, np.random.Generator], str]
 """Words of a wish that a target event fulfils after a history, "" for none."""
+_WISH_TOKENS = 128
+"""Tokens of the context that training keeps free for a wish, a quarter of a small context."""
 
 
 class ExampleBuilder:
@@ -43,12 +46,25 @@ class ExampleBuilder:
         self.wisher = wisher
         self.settings = settings
 
-    def windows(self, history: History) -> list[History]:
-        """Cut a history longer than prompts are into windows of about equal length, newest complete."""
-        longest = self.verbalizer.settings.max_events + 1  # the last event of a window is a target only
-        if len(history) <= longest:
-            return [history]
-        return [history[max(0, end - longest) : end] for end in range(len(history), 1, 1 - longest)]
+    def windows(self, history: History, attributes: Mapping[str, Value] | None = None) -> list[History]:
+        """Cut a history that one prompt cannot hold into windows, newest complete.
+
+        A prompt holds `max_events` events and the tokens of the base model's context, with room for a wish;
+        the last event of a window is a target only. A window begins with the target of the one before it.
+        """
+        windows, end = [], len(history)
+        while not windows or end > 1:
+            past = history[: max(0, end - 1)]
+            _, kept = self.tokens.fit(self.verbalizer, past, "", attributes, self._spare)
+            start = len(past) - len(kept)
+            windows.append(history[start:end])
+            end = start + 1
+        return windows
+
+    @property
+    def _spare(self) -> int:
+        """Tokens that are kept free for a wish."""
+        return min(_WISH_TOKENS, self.tokens.context // 4)
 
     def example(
         self, window: History, attributes: dict[str, Any], rng: np.random.Generator
@@ -56,10 +72,8 @@ class ExampleBuilder:
         """One pass over a window; None when it has no next item to learn."""
         if len(window) < 2:
             return None
-        if rng.random() < self.settings.shuffle_ties:
-            window = shuffle_ties(window, rng)
-        history, targets = window[:-1], [event.item for event in window[1:]]
-        head = self.tokens.head(self.verbalizer.prompt(history, "", attributes))
+        window, head = self._ordered(window, attributes, rng)
+        targets = [event.item for event in window[1:]]
         # A cut after no event at all is among them: the prompt of someone without a history.
         cuts = np.sort(rng.choice(len(window), size=min(self.settings.cuts, len(window)), replace=False))
         tails = []
@@ -67,15 +81,27 @@ class ExampleBuilder:
             words = ""
             if self.wisher is not None and rng.random() < self.settings.wish_share:
                 words = self.wisher(window[cut], window[:cut], rng)
-            tails.append(
-                Tail(
-                    self._cut_at(head, window, int(cut), attributes),
-                    self.tail(window[:cut], words),
-                    window[cut].item,
-                )
-            )
+            at = self._cut_at(head, window, int(cut), attributes)
+            ids = self.tail(window[:cut], words)
+            if at + len(ids) > self.tokens.context:  # a wish too long for what the history leaves
+                ids = self.tail(window[:cut], "")
+            tails.append(Tail(at, ids, window[cut].item))
         item_at = self._item_positions(head)
         return Example(head, item_at, targets if item_at else [], tails)
+
+    def _ordered(
+        self, window: History, attributes: dict[str, Any], rng: np.random.Generator
+    ) -> tuple[History, list[int]]:
+        """The window, events of one moment perhaps in a new order, and the ids of its head."""
+        orders = [window]
+        if rng.random() < self.settings.shuffle_ties:
+            orders.insert(0, shuffle_ties(window, rng))
+        for order in orders:
+            head = self.tokens.head(self.verbalizer.prompt(order[:-1], "", attributes))
+            # Another order can take more words: a type of event is said when it changes.
+            if len(head) + self._spare <= self.tokens.context:
+                break
+        return order, head
 
     def tail(self, history: History, words: str) -> list[int]:
         """Ids of what stands after the cut."""
@@ -85,7 +111,7 @@ class ExampleBuilder:
 
     def question(self, history: History, words: str, attributes: dict[str, Any], target: int) -> Example:
         """A prompt as it is asked, with its answer: for validation."""
-        prompt = self.verbalizer.prompt(history, words, attributes)
+        prompt, _ = self.tokens.fit(self.verbalizer, history, words, attributes)
         head = self.tokens.head(prompt)
         return Example(head, [], [], [Tail(len(head), self.tokens.encode(prompt.tail), target)])
 
@@ -176,7 +202,7 @@ def _rows(
             advance()
             rng = np.random.default_rng([seed, version, user])
             attributes = dict(prepared.attributes(user))
-            for window in builder.windows(train.history(user)):
+            for window in builder.windows(train.history(user), attributes):
                 example = builder.example(window, attributes, rng)
                 if example is not None:
                     yield {
