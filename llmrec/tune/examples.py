@@ -52,7 +52,8 @@ class ExampleBuilder:
         A prompt holds `max_events` events and the tokens of the base model's context, with room for a wish;
         the last event of a window is a target only. A window begins with the target of the one before it.
         """
-        windows, end = [], len(history)
+        windows: list[History] = []
+        end = len(history)
         while not windows or end > 1:
             past = history[: max(0, end - 1)]
             _, kept = self.tokens.fit(self.verbalizer, past, "", attributes, self._spare)
