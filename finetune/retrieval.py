@@ -1,7 +1,9 @@
 """Fine-tune a language model for retrieval and write its bundle.
 
 python finetune/retrieval.py --config finetune/recipes/sample.yaml
-accelerate launch --num_processes 2 finetune/retrieval.py --config finetune/recipes/sample.yaml
+accelerate launch --multi_gpu --num_processes 2 finetune/retrieval.py --config finetune/recipes/sample.yaml
+
+(`--multi_gpu` starts processes on CPUs too where there is no GPU; without it accelerate starts one.)
 """
 
 import argparse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Case, Prepared
 from llmrec.data.sample import sample_yaml
 from llmrec.errors import LlmrecError, require_extra
-from llmrec.files import only_writer, read_json, write_json
+from llmrec.files import only_writer, read_json, sha256_of, write_json
 from llmrec.progress import note, track
 from llmrec.verbalize.render import Verbalizer
 from llmrec.verbalize.templates import Templates
@@ -53,7 +54,8 @@ def fit(recipe: Recipe) -> Bundle:
     import torch
     from accelerate import PartialState
 
-    processes = PartialState()
+    # Without this, accelerate takes each process on CPUs for the only one.
+    processes = PartialState(cpu=not torch.accelerator.is_available())
     out, workspace = Path(recipe.out), Path(f"{recipe.out}.work")
     if processes.is_main_process:
         with only_writer(workspace):
@@ -78,7 +80,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     processes = PartialState()
     started = time.monotonic()
     with processes.main_process_first():
-        _same_recipe(recipe, workspace)
+        claim = _open_workspace(recipe, workspace) if processes.is_main_process else None
         prepared = prepared_data(recipe, workspace)
         base = resolve(recipe.model)
         vectors = text_vectors(prepared, recipe.items.text_encoder, workspace)
@@ -99,6 +101,8 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
             total = recipe.examples.versions * len(prepared.histories)
             with track("training table", total=total, show=processes.is_main_process) as progress:
                 build_examples(builder, prepared, recipe.split, table, recipe.train.seed, progress.advance)
+        if claim is not None:
+            claim(prepared)
     torch.manual_seed(recipe.train.seed)
     model, mark = new_model(recipe.model_settings, vectors, tokens.base, recipe.train.dropout)
     train = prepared.train(recipe.split)
@@ -126,7 +130,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
             "updates": state.update,
             "epochs": state.epoch,
             "best_epoch": state.best_epoch,
-            "validation_ndcg@10": state.best,
+            "validation_ndcg@10": state.best if questions else None,
             "trainable_parameters": sum(v.numel() for v in model.parameters() if v.requires_grad),
             "log": state.log,
         }
@@ -155,24 +159,39 @@ def _no_words(case: Case, history: History) -> str:
     return ""
 
 
-def _same_recipe(recipe: Recipe, workspace: Path) -> None:
-    """Refuse to mix two recipes in one workspace; what was made before this point is no longer right."""
+def _open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None]:
+    """Refuse a workspace of another recipe, clear one in which no run got under way.
+
+    Returns what refuses other data than before, and otherwise notes whose workspace this is: to be called
+    when nothing in the recipe has turned out to be a mistake.
+    """
     marker = workspace / "recipe.json"
     values: dict[str, Any] = as_values(recipe)
-    if marker.is_file():
-        if read_json(marker, "workspace") != values:
+    known = read_json(marker, "workspace") if marker.is_file() else None
+    again = "remove it to start anew, or choose another `out`"
+    if known is None:
+        for name in ("data", "examples", "run"):
+            shutil.rmtree(workspace / name, ignore_errors=True)
+    elif known.get("recipe") != values:
+        raise LlmrecError(f"{workspace} belongs to another recipe: {again}")
+
+    def claim(prepared: Prepared) -> None:
+        mark = sha256_of(prepared.directory / "manifest.json")
+        if known is None:
+            write_json(marker, {"recipe": values, "data": mark})
+        elif known.get("data") != mark:
             raise LlmrecError(
-                f"{workspace} belongs to another recipe: remove it to start anew, or choose another `out`"
+                f"{workspace} was begun with other data than {prepared.directory} has now: {again}"
             )
-        return
-    shutil.rmtree(workspace / "run", ignore_errors=True)
-    write_json(marker, values)
+
+    return claim
 
 
 def text_vectors(prepared: Prepared, encoder: str, workspace: Path) -> np.ndarray:
     """Unit vectors of the items' texts, float32 [items, width], kept in the workspace."""
-    from llmrec.items.encoders import TextEncoder, encode_cached
+    from llmrec.items.encoders import HashEncoder, TextEncoder, encode_cached
     from llmrec.model.checkpoints import resolve
 
     texts = [item.text or item.title or item.id for item in prepared.catalog.items]
-    return encode_cached(TextEncoder(resolve(encoder)), texts, workspace / "vectors")
+    reader = HashEncoder() if encoder == "hash" else TextEncoder(resolve(encoder))
+    return encode_cached(reader, texts, workspace / "vectors")

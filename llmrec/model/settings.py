@@ -15,7 +15,9 @@ STARTS = ("events", "random")
 class ItemSettings:
     """`inner` width of the item table, which of its parts to use, and the encoder of the items' text.
 
-    The id part starts from a factorisation of the training events ("events") or at random.
+    The encoder is a known name, a hub name or a directory, or "hash", which needs no model and only knows
+    which words texts share. The id part starts from a factorisation of the training events ("events") or
+    at random.
     """
 
     inner: int = 128
@@ -62,6 +64,13 @@ class AdapterSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadSettings:
+    """`history_state`: add the state at the history's end to each query's (see `model.query_head`)."""
+
+    history_state: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """All that decides the shape of a tuned model and what it starts from.
 
@@ -74,6 +83,7 @@ class ModelSettings:
     random: bool = False
     queries: int = 4
     items: ItemSettings = field(default_factory=ItemSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
 
     @property

@@ -59,7 +59,9 @@ class RetrievalTrainer:
         self.settings = settings
         self.directory = Path(directory)
         # Accumulation is ours: accelerate counts steps in memory only, and across epochs.
-        self.accelerator = Accelerator(mixed_precision=precision_of(settings))
+        self.accelerator = Accelerator(
+            mixed_precision=precision_of(settings), cpu=not torch.accelerator.is_available()
+        )
         self.model = loss.model
         self.weights = (loss.settings.sequence_weight, loss.settings.query_weight)
         self.queries = len(self.model.head.queries)
