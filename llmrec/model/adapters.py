@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from llmrec.model.settings import AdapterSettings
+from llmrec.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,7 +70,8 @@ def save_backbone(model: nn.Module, directory: Path) -> None:
         for name, value in inner.state_dict().items()
         if ".lora_" not in name
     }
-    inner.save_pretrained(directory, state_dict=plain)
+    with quiet():
+        inner.save_pretrained(directory, state_dict=plain)
 
 
 def save_adapter(model: nn.Module, directory: Path) -> None:
