@@ -28,6 +28,7 @@ from llmrec.model.pretrained import load_tokenizer
 from llmrec.model.settings import AdapterSettings, ItemSettings, ModelSettings
 from llmrec.model.tokens import PromptTokens
 from llmrec.model.tuned import TunedModel
+from llmrec.quiet import quiet
 from llmrec.tune.examples import ExampleBuilder, Wisher
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.render import PromptSettings, Verbalizer
@@ -93,7 +94,7 @@ def _tokenizer(begins: bool) -> PreTrainedTokenizerFast:
 
 def save_checkpoint(name: str, directory: Path, seed: int = 0) -> Path:
     """Write a tiny random checkpoint of an architecture, tokenizer included."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         config = _config(name)
         # Weights large enough that attention matters: the default spread of 0.02 hides a wrong mask.
