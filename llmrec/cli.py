@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -98,18 +99,17 @@ def prompt(
     ] = None,
 ) -> None:
     """Print the exact prompt of a question and its length in tokens."""
-    from llmrec.data.events import Event
     from llmrec.data.prepared import Prepared
     from llmrec.errors import require_extra
     from llmrec.verbalize.render import PromptSettings, Verbalizer
     from llmrec.verbalize.templates import Templates
 
-    if (user is None) == (history is None):
-        raise LlmrecError("say whose prompt: either --user ID or --history ID,ID,...")
     settings, templates, tokens = PromptSettings(), Templates.load(), None
     if (directory / "prompts").is_dir():
         from llmrec.bundle import Bundle
 
+        if model is not None:
+            raise LlmrecError("a bundle counts with its own tokenizer: leave --model out")
         bundle = Bundle(directory)
         prepared, settings, templates = bundle.prepared, bundle.recipe.prompt, bundle.templates
         tokens = bundle.tokens()
@@ -123,18 +123,15 @@ def prompt(
             tokens = PromptTokens(load_tokenizer(model), len(prepared.catalog), settings.queries)
     forbidden = tuple(tokens.tokenizer.all_special_tokens) if tokens else ()
     verbalizer = Verbalizer(prepared.catalog, settings, prepared.histories.event_types, templates, forbidden)
-    if user is not None:
-        position = prepared.histories.index(user)
-        events, known = prepared.histories.history(position), prepared.attributes(position)
-    else:
-        ids = [name.strip() for name in (history or "").split(",") if name.strip()]
-        events, known = tuple(Event(item) for item in prepared.catalog.indices(ids)), {}
-    rendered = verbalizer.prompt(events, say, known)
-    typer.echo(verbalizer.display(rendered))
+    events, position = prepared.asker(user, _ids(history))
+    known = {} if position is None else prepared.attributes(position)
     if tokens is None:
+        typer.echo(verbalizer.display(verbalizer.prompt(events, say, known)))
         typer.echo("tokens: not counted, give --model NAME", err=True)
-    else:
-        typer.echo(f"tokens: {tokens.count(rendered)}")
+        return
+    rendered, _ = tokens.fit(verbalizer, events, say, known)
+    typer.echo(verbalizer.display(rendered))
+    typer.echo(f"tokens: {tokens.count(rendered)}")
 
 
 @app.command()
@@ -156,7 +153,9 @@ def finetune(
 def recommend(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
     user: Annotated[str | None, typer.Option(help="A user of the data.")] = None,
-    history: Annotated[str | None, typer.Option(help="Item ids with commas, oldest first.")] = None,
+    history: Annotated[
+        str | None, typer.Option(help="Item ids with commas, oldest first; '' for nobody known.")
+    ] = None,
     say: Annotated[str, typer.Option(help="A wish in words.")] = "",
     k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
     max_price: Annotated[float | None, typer.Option(help="Nothing dearer.")] = None,
@@ -165,14 +164,19 @@ def recommend(
     not_word: Annotated[list[str] | None, typer.Option(help="It does not have this word.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Items of this category only.")] = None,
     not_category: Annotated[list[str] | None, typer.Option(help="None of this category.")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE: items with it; again for another value.")
+    ] = None,
     exclude: Annotated[str | None, typer.Option(help="Item ids never to show, with commas.")] = None,
-    seen: Annotated[bool, typer.Option(help="Allow items of the history.")] = False,
+    seen: Annotated[
+        bool, typer.Option(help="Show items of the history too; by default they are left out.")
+    ] = False,
     enforce: Annotated[bool, typer.Option(help="Hold exactly what can be held of the wish.")] = True,
     hear: Annotated[bool, typer.Option(help="Let the model hear the wish.")] = True,
     why: Annotated[bool, typer.Option(help="Measure what weighed most for each item.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Ask a bundle for recommendations, in words if you like."""
+    """Ask a bundle for recommendations, in words if you like; docs/asking.md explains the output."""
     from llmrec.decode.contract import Filters
     from llmrec.recommend import Shop
 
@@ -184,11 +188,11 @@ def recommend(
         exclude_words=tuple(not_word or ()),
         include_categories=tuple(category or ()),
         exclude_categories=tuple(not_category or ()),
-        exclude_items=tuple(shop.catalog.indices(_ids(exclude or ""))),
+        attributes=_attributes(attribute or ()),
+        exclude_items=tuple(shop.catalog.indices(_ids(exclude) or ())),
         exclude_seen=not seen,
     )
-    ids = None if history is None else _ids(history)
-    answers = shop.ask(user, ids, say, k, filters, enforce, hear, why)
+    answers = shop.ask(user, _ids(history), say, k, filters, enforce, hear, why)
     if json:
         import dataclasses
         import json as json_module
@@ -199,12 +203,23 @@ def recommend(
 
     from llmrec.show import answers_table
 
-    Console().print(answers_table(answers, f"customer {user}" if user else "this history", say))
+    Console().print(answers_table(answers, f"customer {user}" if user is not None else "this history", say))
 
 
-def _ids(text: str) -> list[str]:
-    """Item ids of a list with commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _ids(text: str | None) -> list[str] | None:
+    """Ids of a list with commas; None when there is no list."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _attributes(given: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """NAME=VALUE pairs as `Filters.attributes`: values of one name are alternatives."""
+    values: dict[str, tuple[str, ...]] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise LlmrecError(f"--attribute {pair!r} must be NAME=VALUE")
+        values[name] = (*values.get(name, ()), value)
+    return tuple(values.items())
 
 
 @app.command()
@@ -212,20 +227,20 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
     out: Annotated[Path | None, typer.Option(help="Directory; default BUNDLE.report.")] = None,
     baselines: Annotated[
-        str, typer.Option(help="Baselines to fit beside it, with commas.")
-    ] = "popularity,item-knn,ease,sequential-rules,sasrec",
+        str | None, typer.Option(help="Baselines to fit beside it, with commas; default all, '' for none.")
+    ] = None,
     fold: Annotated[str, typer.Option(help="Fold to ask: test or valid.")] = "test",
     wish_questions: Annotated[
-        int | None, typer.Option(help="At most so many questions of each kind of wish; 0 for no wishes.")
+        int | None, typer.Option(min=0, help="At most so many questions of each kind of wish; 0 for none.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of sasrec and of the wishes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sasrec and of the wishes.")] = 0,
 ) -> None:
     """Measure a bundle beside the baselines; writes report.json and report.md."""
     from llmrec.bundle import Bundle
     from llmrec.measure import measure
 
     opened = Bundle(bundle)
-    target = out or bundle.with_name(f"{bundle.name}.report")
+    target = Path(f"{bundle.absolute()}.report") if out is None else out
     paths = measure(opened, target, _ids(baselines), fold, wish_questions, seed)
     typer.echo(paths[1].read_text(encoding="utf-8"))
     typer.echo(f"wrote {paths[0]} and {paths[1]}")

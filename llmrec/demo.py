@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from importlib import resources
 from pathlib import Path
 
+from llmrec.config import Recipe, load_recipe
+from llmrec.data.events import Histories
 from llmrec.data.sample import sample_yaml
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.evaluate.report import read_report, write_report
+from llmrec.model.known import KNOWN_MODELS
 from llmrec.stages import Stage, StageRecord, llmrec_command, run_stages
 
 CUSTOMERS = (
     ("12583", "garden things under 3 pounds"),
-    ("14911", "for Christmas, not a mug"),
-    ("17841", "something new for me, between 2 and 5 pounds"),
+    ("12562", "for Christmas, not a mug"),
+    ("13110", "something like the Chocolate Hot Water Bottle, up to 5 pounds"),
 )
 """Three customers of the sample, and a wish for each."""
+OTHER_WISH = "something new for me"
+"""The wish of the first three users of other data."""
 
 
 def recipe_path(name: str) -> Path:
@@ -29,24 +35,35 @@ def recipe_path(name: str) -> Path:
     raise LlmrecError(f"there is no recipe {name!r} in this installation")
 
 
-def demo_stages(directory: Path, recipe: Path) -> list[Stage]:
-    """The stages of the demo; each is one command that a user could type."""
-    data, bundle, report = directory / "data", directory / "bundle", directory / "evaluation"
+def demo_stages(directory: Path, recipe_file: Path, recipe: Recipe) -> list[Stage]:
+    """The stages of the demo; each is one command that a user could type.
+
+    Only known models are fetched by a stage of their own. Data that is prepared already is used as it is.
+    """
+    bundle, report = directory / "bundle", directory / "evaluation"
+    names = dict.fromkeys((recipe.model, recipe.items.text_encoder))
+    stages = [
+        Stage(f"fetch {name}", llmrec_command("models", "pull", name), ())
+        for name in names
+        if name in KNOWN_MODELS
+    ]
+    source = sample_yaml() if recipe.data == "sample" else Path(recipe.data)
+    data = source
+    if not source.is_dir():
+        data = directory / "data"
+        # What a data.yaml names most often lies beside it.
+        inputs = (source.parent,) if recipe.data == "sample" else (source,)
+        stages += [
+            Stage("validate", llmrec_command("validate", str(source)), (), inputs),
+            Stage("prepare", llmrec_command("prepare", str(source), "--out", str(data)), (data,), inputs),
+        ]
     return [
-        Stage("language model", llmrec_command("models", "pull", "smollm2-135m"), ()),
-        Stage("text encoder", llmrec_command("models", "pull", "all-minilm-l6-v2"), ()),
-        Stage("validate", llmrec_command("validate", str(sample_yaml())), (), (sample_yaml().parent,)),
-        Stage(
-            "prepare",
-            llmrec_command("prepare", str(sample_yaml()), "--out", str(data)),
-            (data,),
-            (sample_yaml().parent,),
-        ),
+        *stages,
         Stage(
             "fine-tune",
-            llmrec_command("finetune", str(recipe), "--data", str(data), "--out", str(bundle)),
+            llmrec_command("finetune", str(recipe_file), "--data", str(data), "--out", str(bundle)),
             (bundle,),
-            (recipe, data),
+            (recipe_file, data),
         ),
         Stage(
             "evaluate",
@@ -60,7 +77,8 @@ def demo_stages(directory: Path, recipe: Path) -> list[Stage]:
 def run_demo(directory: Path, recipe: Path | None = None) -> None:
     """Run what is not finished yet, then show figures and recommendations on stdout."""
     require_extra("train", ("torch", "transformers", "peft", "datasets", "implicit"), "the demo")
-    records = run_stages(demo_stages(directory, recipe or recipe_path("sample")), directory / "stages.json")
+    file = recipe or recipe_path("sample")
+    records = run_stages(demo_stages(directory, file, load_recipe(file)), directory / "stages.json")
     _write_report(directory, records)
     _show(directory)
 
@@ -85,10 +103,23 @@ def _show(directory: Path) -> None:
     console.print(Markdown((directory / "report.md").read_text(encoding="utf-8")))
     bundle = directory / "bundle"
     shop = Shop.open(bundle)
-    for user, wish in CUSTOMERS:
+    asked = customers(shop.bundle.prepared.histories)
+    for user, wish in asked:
         for say in ("", wish):
-            console.print(answers_table(shop.ask(user=user, say=say, k=5, why=True), user, say))
-    asked = f'llmrec recommend {bundle} --user {CUSTOMERS[0][0]} --say "{CUSTOMERS[0][1]}" -k 10'
-    program = Path(sys.executable).parent / "llmrec"
-    console.print(f"Report: {directory / 'report.md'}", highlight=False)
-    console.print(f"Ask more:\n  {asked.replace('llmrec', str(program), 1)}", highlight=False, soft_wrap=True)
+            console.print(answers_table(shop.ask(user=user, say=say, k=5, why=True), f"customer {user}", say))
+    user, wish = asked[0]
+    console.print(f"Report: {directory / 'report.md'}", highlight=False, soft_wrap=True)
+    command = [*_program(), "recommend", str(bundle), "--user", user, "--say", wish, "-k", "10"]
+    console.print(f"Ask more:\n  {shlex.join(command)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def customers(histories: Histories) -> list[tuple[str, str]]:
+    """Users to show, each with a wish: those of the sample, or the first three of other data."""
+    known = [(user, wish) for user, wish in CUSTOMERS if user in histories.users]
+    return known or [(user, OTHER_WISH) for user in histories.users[:3]]
+
+
+def _program() -> list[str]:
+    """How a person calls llmrec in this environment."""
+    script = Path(sys.executable).parent / "llmrec"
+    return [str(script)] if script.is_file() else [sys.executable, "-m", "llmrec.cli"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.baselines.fitting import fit_baseline
+from llmrec.baselines.fitting import NAMES, check_baseline, fit_baseline
 from llmrec.bundle import Bundle
 from llmrec.errors import LlmrecError
 from llmrec.evaluate.environment import environment
-from llmrec.evaluate.protocol import Evaluation, comparison, evaluate
+from llmrec.evaluate.protocol import Evaluation, comparison, evaluate, questions
 from llmrec.evaluate.report import write_report
 from llmrec.evaluate.wishes import evaluate_wishes
 from llmrec.files import only_writer
@@ -20,53 +21,71 @@ from llmrec.recommend import LanguageRecommender
 from llmrec.retrieve.scoring import ScoringRecommender
 from llmrec.verbalize.wishes import WishMaker
 
+MEASURED = ("test", "valid")
+"""Folds that no model was fitted on."""
+
 
 def measure(
     bundle: Bundle,
     out: Path,
-    baselines: Sequence[str],
+    baselines: Sequence[str] | None = None,
     fold: str = "test",
     wish_questions: int | None = None,
     seed: int = 0,
 ) -> tuple[Path, Path]:
     """Write report.json and report.md of the bundle and the `baselines` to `out`; return their paths.
 
-    Every model is asked with and without the items of the history left out. `wish_questions` bounds the
-    questions of each kind of wish (0: no wishes). `seed` is that of sasrec and of the wishes.
+    Every model is asked with and without the items of the history left out. `baselines` None means all.
+    `wish_questions` bounds the questions of each kind of wish (0: no wishes). `seed` is that of sasrec and of
+    the wishes. Raises `LlmrecError`, before anything long begins, for an unknown baseline or fold, a fold
+    without questions, or a place that cannot be written.
     """
+    names = tuple(dict.fromkeys(NAMES if baselines is None else baselines))
+    for name in names:
+        check_baseline(name)
+    split = bundle.recipe.split
+    if fold not in MEASURED:
+        raise LlmrecError(f"there is no fold {fold!r} to measure on, choose one of: {', '.join(MEASURED)}")
+    questions(bundle.prepared, split, fold)
+    if out.exists() and not (out.is_dir() and os.access(out, os.W_OK)):
+        raise LlmrecError(f"the report cannot be written to {out}: choose a directory for it with --out")
     with only_writer(out):
-        found: list[Evaluation] = []
         ours = LanguageRecommender(bundle)
-        rows, split = [], bundle.recipe.split
-        for name in baselines:
-            started = time.perf_counter()
-            with track(f"fit {name}") as progress:
-                last = 0
-
-                def tell(step: int, of: int, loss: float) -> None:
-                    nonlocal last
-                    progress.advance(step - last, loss=loss)
-                    last = step
-
-                model = fit_baseline(name, bundle.prepared, split, seed, tell)
-            seconds = time.perf_counter() - started
-            found += _ask(model, bundle, split, fold, seed, {"fit_seconds": round(seconds, 2)})
+        found: list[Evaluation] = []
+        for name in names:
+            model, seconds = _fitted(name, bundle, seed)
+            found += _ask(model, bundle, fold, seed, {"fit_seconds": seconds})
         training = bundle.manifest["training"]
         extra = {"fit_seconds": training["seconds"], "epochs": training["epochs"]}
-        found += _ask(ours, bundle, split, fold, bundle.recipe.train.seed, extra)
+        found += _ask(ours, bundle, fold, bundle.recipe.train.seed, extra)
         rows = [each.row for each in found]
         if wish_questions != 0:
-            rows += _wishes(ours, bundle, split, fold, seed, wish_questions)
+            rows += _wishes(ours, bundle, fold, seed, wish_questions)
         return write_report(out, rows, environment(), _comparisons(found, ours.name))
 
 
+def _fitted(name: str, bundle: Bundle, seed: int) -> tuple[ScoringRecommender, float]:
+    """A baseline at its best setting, and the seconds that this took."""
+    started, last = time.perf_counter(), 0
+    with track(f"fit {name}") as progress:
+
+        def tell(step: int, of: int, loss: float) -> None:
+            nonlocal last
+            progress.advance(step - last, loss=loss)
+            last = step
+
+        model = fit_baseline(name, bundle.prepared, bundle.recipe.split, seed, tell)
+    return model, round(time.perf_counter() - started, 2)
+
+
 def _ask(
-    model: ScoringRecommender, bundle: Bundle, split: str, fold: str, seed: int, extra: Mapping[str, Any]
+    model: ScoringRecommender, bundle: Bundle, fold: str, seed: int, extra: Mapping[str, Any]
 ) -> list[Evaluation]:
     """The model's answers with seen items left out and with them."""
     found = []
+    columns = {"setting": model.setting, **extra}
     for filter_seen in (True, False):
-        result = evaluate(model, bundle.prepared, split, fold, filter_seen, seed, extra)
+        result = evaluate(model, bundle.prepared, bundle.recipe.split, fold, filter_seen, seed, columns)
         shown = ", ".join(f"{name} {result.row[name]:.4f}" for name in ("recall@10", "ndcg@10"))
         note(f"{model.name}, {'without' if filter_seen else 'with'} seen items: {shown}")
         found.append(result)
@@ -74,7 +93,7 @@ def _ask(
 
 
 def _wishes(
-    ours: LanguageRecommender, bundle: Bundle, split: str, fold: str, seed: int, most: int | None
+    ours: LanguageRecommender, bundle: Bundle, fold: str, seed: int, most: int | None
 ) -> list[dict[str, Any]]:
     maker = WishMaker(bundle.catalog, bundle.templates)
     with track("wishes", total=len(maker.kinds_for(combinations=False))) as progress:
@@ -82,7 +101,7 @@ def _wishes(
             ours,
             bundle.prepared,
             maker,
-            split,
+            bundle.recipe.split,
             fold,
             seed=seed,
             most=most,
@@ -93,8 +112,6 @@ def _wishes(
 def _comparisons(found: Sequence[Evaluation], ours: str) -> list[dict[str, Any]]:
     """Ours against every other model, paired over users, where both answered the same questions."""
     mine = {each.row["filter_seen"]: each for each in found if each.row["model"] == ours}
-    if not mine:
-        raise LlmrecError("the report has no row of the bundle")
     return [
         comparison(mine[each.row["filter_seen"]], each, metric)
         for each in found

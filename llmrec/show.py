@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from llmrec.recommend import Answers
+from llmrec.recommend import Answer, Answers
+
+_LIMIT = 120
+"""Characters shown of a text that comes from outside."""
 
 
 def answers_table(answers: Answers, who: str, say: str) -> RenderableType:
     """A table of the list, with what was enforced and what was left to the model under it."""
-    title = f"For {who}" + (f': "{say}"' if say else "")
-    table = Table(title=escape(title), title_justify="left")
+    title = f"For {who}" + (f': "{say}"' if say.strip() else "")
+    table = Table(title=_text(title), title_justify="left", expand=False)
     table.add_column("", justify="right")
-    table.add_column("item")
-    table.add_column("title")
-    table.add_column("price", justify="right")
-    table.add_column("score", justify="right")
+    table.add_column("item", overflow="fold")
+    table.add_column("title", overflow="fold")
+    table.add_column("price", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
     because = any(answer.because for answer in answers.items)
     if because:
-        table.add_column("weighed most (fall of log-probability without it)")
+        table.add_column("weighed most", overflow="fold")
     for place, answer in enumerate(answers.items, start=1):
         price = "" if answer.price is None else f"{answer.price:.2f}"
         cells = [str(place), answer.item, answer.title, price, f"{answer.score:.2f}"]
         if because:
-            cells.append("; ".join(f"{cause} ({fall:.2f})" for cause, fall in answer.because))
-        table.add_row(*(Text(cell) for cell in cells))
+            cells.append(_because(answer))
+        table.add_row(*(_text(cell) for cell in cells))
     lines: list[RenderableType] = [table]
     for label, parts in (
         ("enforced", answers.enforced),
         ("left to the model", answers.left),
         ("note", answers.notes),
+        ("weighed most", ("fall of log-probability without it",) if because else ()),
     ):
         if parts:
-            lines.append(Text(f"  {label}: {'; '.join(parts)}"))
+            lines.append(_text(f"  {label}: {'; '.join(parts)}", limit=4 * _LIMIT))
     return Group(*lines)
+
+
+def _because(answer: Answer) -> str:
+    return "; ".join(f"{cause.title or cause.item} ({cause.weight:.2f})" for cause in answer.because)
+
+
+def _text(text: str, limit: int = _LIMIT) -> Text:
+    """`text` as it is, without what a terminal would obey, and cut to `limit` characters."""
+    start = text[: limit + 1]
+    shown = "".join(char if char.isprintable() else " " for char in start)
+    return Text(shown if len(start) <= limit else f"{shown[:limit]}…")

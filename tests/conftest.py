@@ -25,3 +25,27 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("base")
     return {name: save_checkpoint(name, folder / name) for name in ARCHITECTURES}
+
+
+@pytest.fixture(scope="session")
+def slice_of_sample(sample: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Sixty items and as many users of the sample, with categories; read only."""
+    from sample_slice import prepared_slice
+
+    return prepared_slice(sample, tmp_path_factory.mktemp("slice"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of that slice with a tiny random base, trained for two epochs; read only."""
+    from sample_slice import save_roomy_checkpoint
+    from tiny_bundles import tiny_recipe
+
+    from llmrec.fit import fit
+
+    folder = tmp_path_factory.mktemp("bundle")
+    model = save_roomy_checkpoint(folder / "base")
+    train = {"epochs": 2, "batch": 8, "learning_rate": 0.01, "precision": "no"}
+    prompt = {"queries": 2, "max_events": 12}
+    recipe = tiny_recipe(slice_of_sample.directory, folder / "bundle", model, train=train, prompt=prompt)
+    return fit(recipe).directory

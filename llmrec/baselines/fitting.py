@@ -12,6 +12,12 @@ from llmrec.retrieve.scoring import ScoringRecommender
 NAMES = ("popularity", "item-knn", "ease", "sequential-rules", "sasrec")
 
 
+def check_baseline(name: str) -> None:
+    """Raise `LlmrecError` for a name that is none of `NAMES`."""
+    if name not in NAMES:
+        raise LlmrecError(f"no baseline is named {name!r}; there are: {', '.join(NAMES)}")
+
+
 def fit_baseline(
     name: str,
     prepared: Prepared,
@@ -24,8 +30,7 @@ def fit_baseline(
     `seed` matters to sasrec alone, and so does `progress`, called after each epoch with its number, the
     most there can be, and the loss. Raises `LlmrecError` for an unknown name or a catalogue too large.
     """
-    if name not in NAMES:
-        raise LlmrecError(f"no baseline is named {name!r}; there are: {', '.join(NAMES)}")
+    check_baseline(name)
     train, catalog = prepared.train(split), prepared.catalog
     if name == "popularity":
         from llmrec.baselines.popularity import Popularity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from llmrec.data.catalog import Catalog, Value
-from llmrec.data.events import NO_TIME, Histories
+from llmrec.data.events import NO_TIME, Event, Histories, History
 from llmrec.errors import DataError, LlmrecError
 from llmrec.files import read_json
 
@@ -90,6 +90,19 @@ class Prepared:
         row = self._users.slice(user, 1).to_pylist()[0]
         return {name[5:]: value for name, value in row.items() if name != "id" and value is not None}
 
+    def asker(self, user: str | None, items: Sequence[str] | None) -> tuple[History, int | None]:
+        """Who asks: a user's history and position, or events of item ids (oldest first) and None.
+
+        The list of items may be empty: a person of whom nothing is known. Raises `LlmrecError` when both or
+        neither are given, `UnknownIdError` for a user or an item that is not in the data.
+        """
+        if (user is None) == (items is None):
+            raise LlmrecError("say who asks: either --user ID or --history ID,ID,...")
+        if user is not None:
+            position = self.histories.index(user)
+            return self.histories.history(position), position
+        return tuple(Event(item) for item in self.catalog.indices(items or ())), None
+
     def folds(self, split: str) -> np.ndarray:
         """Fold number of each event, uint8 [events]; see `FOLDS`."""
         if split not in self.manifest["splits"]:
@@ -104,7 +117,12 @@ class Prepared:
         return self.histories.select(self.folds(split) == 0)
 
     def cases(self, split: str, fold: str) -> list[Case]:
-        """For each user with events in `fold`, the first of them, after all that came before it."""
+        """For each user with events in `fold`, the first of them, after all that came before it.
+
+        Raises `LlmrecError` for a fold that is none of `FOLDS`.
+        """
+        if fold not in FOLDS:
+            raise LlmrecError(f"there is no fold {fold!r}, choose one of: {', '.join(FOLDS)}")
         rows = np.flatnonzero(self.folds(split) == FOLDS.index(fold))
         users = np.searchsorted(self.histories.offsets, rows, side="right") - 1
         _, first = np.unique(users, return_index=True)
