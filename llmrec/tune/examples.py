@@ -83,6 +83,8 @@ class ExampleBuilder:
             if self.wisher is not None and rng.random() < self.settings.wish_share:
                 words = self.wisher(window[cut], window[:cut], rng)
             at = self._cut_at(head, window, int(cut), attributes)
+            if at is None:
+                continue
             ids = self.tail(window[:cut], words)
             if at + len(ids) > self.tokens.context:  # a wish too long for what the history leaves
                 ids = self.tail(window[:cut], "")
@@ -120,12 +122,16 @@ class ExampleBuilder:
         low, high = self.tokens.base, self.tokens.base + self.tokens.items
         return [at for at, token in enumerate(head) if low <= token < high]
 
-    def _cut_at(self, head: list[int], window: History, cut: int, attributes: dict[str, Any]) -> int:
-        """Length in tokens of the head of the first `cut` events."""
+    def _cut_at(self, head: list[int], window: History, cut: int, attributes: dict[str, Any]) -> int | None:
+        """Length in tokens of the head of the first `cut` events; None when `head` does not begin with it.
+
+        That is so after no event, with tokenizers that join the words before the cut with those after it.
+        """
         positions = self._item_positions(head)
         if positions and cut:
             return positions[cut - 1] + 1
-        return len(self.tokens.head(self.verbalizer.prompt(window[:cut], "", attributes)))
+        shorter = self.tokens.head(self.verbalizer.prompt(window[:cut], "", attributes))
+        return len(shorter) if head[: len(shorter)] == shorter else None
 
 
 def shuffle_ties(history: History, rng: np.random.Generator) -> History:
