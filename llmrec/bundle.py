@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llmrec.model.tuned import TunedModel
 
 FORMAT = 1
+_ALWAYS = ("data/manifest.json", "new_parts.safetensors", "text_vectors.npy", "item_matrix.npy")
 _AGAIN = "make the bundle again: python finetune/retrieval.py --config RECIPE"
 
 
@@ -54,7 +55,15 @@ class Bundle:
         self.catalog = self.prepared.catalog
 
     def _check_parts(self) -> None:
-        parts: dict[str, str] = self.manifest.get("parts", {})
+        parts = self.manifest.get("parts")
+        if not isinstance(parts, dict):
+            raise BundleError(f"{self.directory}/manifest.json lists no parts: {_AGAIN}")
+        for name in _ALWAYS:
+            if name not in parts:
+                raise BundleError(f"{self.directory}/manifest.json does not list {name}: {_AGAIN}")
+        base = self.manifest.get("base")
+        if not isinstance(base, dict) or "fingerprint" not in base:
+            raise BundleError(f"{self.directory}/manifest.json does not say its base model: {_AGAIN}")
         for name, digest in parts.items():
             path = self.directory / name
             if not path.is_file():
@@ -106,13 +115,15 @@ class Bundle:
         require_extra("train", ["torch", "transformers", "peft"], "running a model")
         from llmrec.model.assemble import load_model
 
-        model, fingerprint = load_model(self.directory, self.recipe.model_settings)
-        if fingerprint != self.manifest["base"]["fingerprint"]:
-            raise BundleError(
-                f"{self.directory} was trained on another {self.recipe.model} than the one found here "
-                f"(fingerprint {self.manifest['base']['fingerprint']}, here {fingerprint}): "
-                "restore that model, or " + _AGAIN
-            )
+        def check(found: str) -> None:
+            if found != self.manifest["base"]["fingerprint"]:
+                raise BundleError(
+                    f"{self.directory} was trained on another {self.recipe.model} than the one found here "
+                    f"(fingerprint {self.manifest['base']['fingerprint']}, here {found}): "
+                    "restore that model, or " + _AGAIN
+                )
+
+        model, _ = load_model(self.directory, self.recipe.model_settings, check)
         return model
 
 

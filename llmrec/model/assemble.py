@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,16 +76,20 @@ def save_model(directory: Path, settings: ModelSettings, model: TunedModel) -> N
         np.save(directory / "item_matrix.npy", model.items().float().cpu().numpy())
 
 
-def load_model(directory: Path, settings: ModelSettings) -> tuple[TunedModel, str]:
+def load_model(
+    directory: Path, settings: ModelSettings, check: Callable[[str], None] = lambda mark: None
+) -> tuple[TunedModel, str]:
     """Read what `save_model` wrote, in evaluation mode, and the fingerprint of the base it stands on.
 
-    The fingerprint of a backbone that the bundle holds is "own": its hash is in the manifest.
+    The fingerprint of a backbone that the bundle holds is "own": its hash is in the manifest. `check` gets
+    the fingerprint before an adapter, which may not even fit, is put on that base; it may raise.
     """
     if settings.own_backbone:
         backbone, mark = load_backbone(str(directory / "backbone")), "own"
     else:
         backbone = load_backbone(settings.name, layers=settings.layers)
         mark = fingerprint(backbone)
+    check(mark)
     adapted: torch.nn.Module = backbone
     if settings.adapter.kind in ("lora", "prompt"):
         adapted = load_adapter(backbone, directory / "adapter")
