@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from llmrec.errors import LlmrecError
-from llmrec.model.settings import AdapterSettings, ItemSettings, ModelSettings
+from llmrec.model.settings import AdapterSettings, HeadSettings, ItemSettings, ModelSettings
 from llmrec.tune.settings import ExampleSettings, LossSettings, TrainSettings
 from llmrec.verbalize.render import PromptSettings
 
@@ -39,6 +39,7 @@ class Recipe:
     split: str = "leave-last-out"
     prompts: str | None = None
     items: ItemSettings = field(default_factory=ItemSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     examples: ExampleSettings = field(default_factory=ExampleSettings)
@@ -55,7 +56,7 @@ class Recipe:
     def model_settings(self) -> ModelSettings:
         """What of this recipe decides the model."""
         return ModelSettings(
-            self.model, self.layers, self.random, self.prompt.queries, self.items, self.adapter
+            self.model, self.layers, self.random, self.prompt.queries, self.items, self.head, self.adapter
         )
 
 

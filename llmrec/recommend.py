@@ -14,7 +14,6 @@ import numpy as np
 from llmrec.bundle import Bundle
 from llmrec.config import Recipe
 from llmrec.data.catalog import Value
-from llmrec.data.events import Event, History
 from llmrec.decode.contract import Filters, Request
 from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause, causes
@@ -23,7 +22,6 @@ from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.retrieve.rank import top_k
 from llmrec.retrieve.scoring import ScoringRecommender
 from llmrec.verbalize.lexicon import Lexicon
-from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.prompt import Prompt
 
 NOTHING_SEEN = Filters(exclude_seen=True)
@@ -57,10 +55,17 @@ class LanguageRecommender(ScoringRecommender):
 
     def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
         """One vector a query, float32 [requests, M, inner]."""
-        prompts = [self._tokens.prompt(self.prompt(request)) for request in requests]
-        states = self.engine.hidden_states(prompts, self.bundle.recipe.prompt.queries)
-        vectors: np.ndarray = states @ self._inward.T
-        return vectors
+        prompts = [self.prompt(request) for request in requests]
+        heads = np.array([len(self._tokens.head(prompt)) for prompt in prompts])
+        ids = [self._tokens.prompt(prompt) for prompt in prompts]
+        ends = np.array([len(each) for each in ids])[:, None]
+        queries = self.bundle.recipe.prompt.queries
+        at = np.concatenate([heads[:, None] - 1, ends - queries + np.arange(queries)], axis=1)
+        vectors = self.engine.hidden_states(ids, at) @ self._inward.T
+        at_queries: np.ndarray = vectors[:, 1:]
+        if self.bundle.recipe.head.history_state:  # as `model.query_head` does
+            at_queries = at_queries + vectors[:, :1]
+        return at_queries
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:
         """Scores of all items, float32 [requests, items]."""
@@ -117,20 +122,6 @@ class Shop:
         """The words of the catalogue, with which wishes are read."""
         return Lexicon(self.catalog)
 
-    def history(self, user: str | None, items: Sequence[str] | None) -> tuple[History, int | None]:
-        """Events of a known user and the user's position, or events of a list of item ids and None.
-
-        The list may be empty: a person of whom nothing is known. Raises `LlmrecError` when both or neither
-        are given, `UnknownIdError` for a user or an item that the data does not have.
-        """
-        if user is not None and items is None:
-            histories = self.bundle.prepared.histories
-            position = histories.index(user)
-            return histories.history(position), position
-        if user is None and items is not None:
-            return tuple(Event(item) for item in self.catalog.indices(items)), None
-        raise LlmrecError("say who asks: either a user of the data or a history of item ids")
-
     def ask(
         self,
         user: str | None = None,
@@ -151,7 +142,7 @@ class Shop:
         """
         if k < 1:
             raise LlmrecError(f"k is {k}, it must be at least 1")
-        events, position = self.history(user, history)
+        events, position = self.bundle.prepared.asker(user, history)
         self._check(filters)
         wish = understand(say, self.lexicon, enforce, hear)
         limits = wish.limits(filters)
@@ -160,10 +151,10 @@ class Shop:
         held = limits_in_words(limits if events else replace(limits, exclude_seen=False), self.catalog)
         count = int(allowed.sum())
         if count == 0:
-            raise LlmrecError(
-                f"no item of the catalogue satisfies all of: {'; '.join(held) or 'nothing'}: ask for less"
-                + (", or let nothing of the wish be enforced" if wish.enforced != Objective() else "")
+            hint = (
+                "ask for less" if wish.enforced.empty else "ask for less, or enforce nothing (--no-enforce)"
             )
+            raise LlmrecError(f"no item of the catalogue satisfies all of: {'; '.join(held)}: {hint}")
         scores = self.recommender.scores([request])
         index, best = top_k(scores, allowed[None], min(k, count))
         reasons: Sequence[tuple[Cause, ...]] = [()] * index.shape[1]

@@ -10,6 +10,8 @@ from llmrec.recommend import Answer, Answers
 
 _LIMIT = 120
 """Characters shown of a text that comes from outside."""
+_LIGHT = 0.005
+"""Causes that weigh less would read as 0.00 and are not shown."""
 
 
 def answers_table(answers: Answers, who: str, say: str) -> RenderableType:
@@ -43,7 +45,8 @@ def answers_table(answers: Answers, who: str, say: str) -> RenderableType:
 
 
 def _because(answer: Answer) -> str:
-    return "; ".join(f"{cause.title or cause.item} ({cause.weight:.2f})" for cause in answer.because)
+    heavy = [cause for cause in answer.because if cause.weight >= _LIGHT]
+    return "; ".join(f"{cause.title or cause.item} ({cause.weight:.2f})" for cause in heavy)
 
 
 def _text(text: str, limit: int = _LIMIT) -> Text:

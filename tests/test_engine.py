@@ -37,10 +37,12 @@ def test_a_batch_is_its_prompts_one_by_one(ready, last: int) -> None:
     model, tokens, engine = ready
     prompts = prompts_of(tokens, [0, 12, 1, 30, 2, 12])
     assert len({len(prompt) for prompt in prompts}) > 4
-    together = engine.hidden_states(prompts, last)
+    at = np.array([[len(prompt) - back for back in range(last, 0, -1)] for prompt in prompts])
+    together = engine.hidden_states(prompts, at)
     assert together.shape == (6, last, 32) and together.dtype == np.float32
-    for prompt, states in zip(prompts, together, strict=True):
-        np.testing.assert_allclose(engine.hidden_states([prompt], last)[0], states, atol=1e-5, rtol=1e-5)
+    for row, (prompt, states) in enumerate(zip(prompts, together, strict=True)):
+        one = engine.hidden_states([prompt], at[row : row + 1])[0]
+        np.testing.assert_allclose(one, states, atol=1e-5, rtol=1e-5)
         np.testing.assert_allclose(alone(model, prompt)[-last:].numpy(), states, atol=1e-5, rtol=1e-5)
 
 
@@ -49,27 +51,31 @@ def test_many_tokens_go_in_several_batches(checkpoints) -> None:
     engine = TransformersEngine(merge(model.backbone), new_rows(model), model.base)
     prompts = prompts_of(tokens, [60, 0] * 40)
     assert sum(map(len, prompts)) > 8192 > 0
-    states = engine.hidden_states(prompts, 2)
-    for at in (0, 1, 39, 40, 78, 79):
-        np.testing.assert_allclose(engine.hidden_states([prompts[at]], 2)[0], states[at], atol=1e-5)
+    at = np.array([[0, len(prompt) - 1] for prompt in prompts])
+    states = engine.hidden_states(prompts, at)
+    for row in (0, 1, 39, 40, 78, 79):
+        one = engine.hidden_states([prompts[row]], at[row : row + 1])[0]
+        np.testing.assert_allclose(one, states[row], atol=1e-5)
 
 
 def test_scores_read_from_the_engine_are_the_heads_best(ready) -> None:
     model, tokens, engine = ready
     prompts = prompts_of(tokens, [4, 9])
-    states = engine.hidden_states(prompts, tokens.queries)
+    at = np.array([[len(prompt) - back for back in (4, 3, 2, 1)] for prompt in prompts])
+    states = engine.hidden_states(prompts, at)
     inward = model.head.inward.weight.detach().numpy()
     table = model.items().detach().numpy()
-    scores = (states @ inward.T @ table.T).max(axis=1)
+    scores = ((states[:, 1:] + states[:, :1]) @ inward.T @ table.T).max(axis=1)
     with torch.no_grad():
-        own = torch.stack([alone(model, prompt)[-3:] for prompt in prompts])
+        own = torch.stack([alone(model, prompt)[-4:] for prompt in prompts])
         np.testing.assert_allclose(scores, model.head.best(own, model.items()).numpy(), atol=1e-4)
 
 
 def test_no_prompts_no_states(ready) -> None:
-    assert ready[2].hidden_states([], 3).shape == (0, 3, 32)
+    assert ready[2].hidden_states([], np.zeros((0, 3), dtype=int)).shape == (0, 3, 32)
 
 
-def test_a_prompt_shorter_than_what_is_read_is_refused(ready) -> None:
-    with pytest.raises(ValueError, match="2 tokens"):
-        ready[2].hidden_states([[5, 6], [5, 6, 7, 8]], 3)
+@pytest.mark.parametrize("at", [[[0, 2], [0, 1]], [[0, 1], [-1, 3]]])
+def test_a_position_outside_its_prompt_is_refused(ready, at) -> None:
+    with pytest.raises(ValueError, match="outside its prompt"):
+        ready[2].hidden_states([[5, 6], [5, 6, 7, 8]], np.array(at))

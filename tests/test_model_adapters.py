@@ -111,14 +111,14 @@ def test_the_merged_model_of_the_engine_is_the_model_that_trained(
     rows = new_rows(again)
     assert len(rows) == tokens.size - tokens.base
     engine = TransformersEngine(merge(again.backbone), rows, again.base)
-    states = engine.hidden_states([prompt], len(prompt))[0]
+    states = engine.hidden_states([prompt], np.arange(len(prompt))[None])[0]
     torch.testing.assert_close(torch.from_numpy(states), trained, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_base_with_fresh_weights_is_kept_with_every_adapter(checkpoints, kind: str, tmp_path: Path) -> None:
     model, tokens, settings = tuned(checkpoints["llama"], CATALOG, KINDS[kind])
-    settings = ModelSettings(settings.name, None, True, settings.queries, settings.items, settings.adapter)
+    settings = ModelSettings(settings.name, None, True, settings.queries, settings.items, settings.head, settings.adapter)
     train(model, tokens)
     model.eval()
     save_model(tmp_path, settings, model)

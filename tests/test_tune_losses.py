@@ -6,6 +6,7 @@ import torch
 from tiny_models import builder_of, random_history, tiny_catalog, tuned
 
 from llmrec.errors import LlmrecError
+from llmrec.model.query_head import QueryHead
 from llmrec.tune.collate import Example, Tail, collate
 from llmrec.tune.losses import NegativeSampler, RetrievalLoss, sampled_softmax
 from llmrec.tune.settings import LossSettings
@@ -36,7 +37,11 @@ def by_hand(model, batch, smoothing: float = 0.0) -> tuple[float, float]:
     ):
         losses = []
         for some, target in zip(rows.numpy(), targets.numpy(), strict=True):
-            scores = np.max([table @ (inward @ states[row]) for row in some], axis=0)
+            if len(some) > 1:  # the state at the history's end is added to that of each query
+                vectors = [states[some[0]] + states[row] for row in some[1:]]
+            else:
+                vectors = [states[some[0]]]
+            scores = np.max([table @ (inward @ vector) for vector in vectors], axis=0)
             log_p = scores - np.log(np.exp(scores).sum())
             losses.append(-(1 - smoothing) * log_p[target] - smoothing * log_p.mean())
         means.append(float(np.mean(losses)))
@@ -52,14 +57,15 @@ def test_the_full_softmax_is_what_one_computes_by_hand(ready, smoothing: float) 
 
 def test_the_best_query_counts(ready) -> None:
     model, _ = ready
-    states = torch.randn(5, 3, 32)
+    states = torch.randn(5, 1 + 3, 32)
     table = model.items()
-    best = model.head.best(states, table)
-    each = torch.stack([model.head.scores(states[:, m], table) for m in range(3)])
-    torch.testing.assert_close(best, each.max(dim=0).values)
     # W = U V^T: the inner product with the hidden state itself.
     outward = table @ model.head.inward.weight
-    torch.testing.assert_close(best, (states @ outward.T).max(dim=1).values)
+    with_history = ((states[:, 1:] + states[:, :1]) @ outward.T).max(dim=1).values
+    torch.testing.assert_close(model.head.best(states, table), with_history)
+    plain = QueryHead(32, model.head.inward.out_features, 3, history_state=False)
+    plain.load_state_dict(model.head.state_dict())
+    torch.testing.assert_close(plain.best(states, table), (states[:, 1:] @ outward.T).max(dim=1).values)
 
 
 def gradients(model, loss, batch) -> dict[str, torch.Tensor]:

@@ -66,7 +66,8 @@ def test_the_states_of_a_pass_are_those_of_the_prompts_it_stands_for(checkpoints
             target, history, words = next(said)
             assert (target, history) == (window[cut], window[:cut])
             ids = tokens.prompt(builder.verbalizer.prompt(window[:cut], words, known))
-            torch.testing.assert_close(next(at_queries), alone(model, ids)[-3:], **EXACT)
+            head = len(tokens.head(builder.verbalizer.prompt(window[:cut], "", known)))
+            torch.testing.assert_close(next(at_queries), alone(model, ids)[[head - 1, -3, -2, -1]], **EXACT)
             assert next(targets) == window[cut].item
         if prompt.get("items") == "title":
             continue
@@ -111,7 +112,8 @@ def test_windows_of_a_long_history_are_prompts_of_their_own(checkpoints, seed, l
             states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
         for rows, tail in zip(batch.query_rows, example.tails, strict=True):
             ids = [*example.head[: tail.cut], *tail.ids]
-            torch.testing.assert_close(states[rows], alone(model, ids)[-tokens.queries :], **EXACT)
+            at = [tail.cut - 1, *range(len(ids) - tokens.queries, len(ids))]
+            torch.testing.assert_close(states[rows], alone(model, ids)[at], **EXACT)
     whole = tokens.prompt(builder.verbalizer.prompt(history[:-1], ""))
     newest = builder.question(windows[0][:-1], "", {}, 0)
     assert [*newest.head, *newest.tails[0].ids] == whole

@@ -11,9 +11,9 @@ import numpy as np
 class Engine(Protocol):
     """Runs one language model whose vocabulary may go on beyond the tokenizer's (`model.tokens`)."""
 
-    def hidden_states(self, prompts: Sequence[Sequence[int]], last: int) -> np.ndarray:
-        """States after the final norm at the last `last` tokens, float32 [prompts, last, hidden].
+    def hidden_states(self, prompts: Sequence[Sequence[int]], at: np.ndarray) -> np.ndarray:
+        """States after the final norm at the tokens `at` int [prompts, p], float32 [prompts, p, hidden].
 
-        Every prompt has at least `last` tokens. Batch equals single.
+        Positions are from the start and inside the prompt. Batch equals single.
         """
         ...

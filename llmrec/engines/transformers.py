@@ -27,13 +27,13 @@ class TransformersEngine:
         self.base = base
 
     @torch.inference_mode()
-    def hidden_states(self, prompts: Sequence[Sequence[int]], last: int) -> np.ndarray:
-        """States after the final norm at the last `last` tokens, float32 [prompts, last, hidden]."""
+    def hidden_states(self, prompts: Sequence[Sequence[int]], at: np.ndarray) -> np.ndarray:
+        """States after the final norm at the tokens `at` int [prompts, p], float32 [prompts, p, hidden]."""
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
-        if len(prompts) and lengths.min() < last:
-            raise ValueError(f"a prompt of {lengths.min()} tokens has no {last} last tokens")
+        if len(prompts) and (at.min() < 0 or (at >= lengths[:, None]).any()):
+            raise ValueError("a state is asked for outside its prompt")
         width = self.model.config.get_text_config().hidden_size
-        found = np.empty((len(prompts), last, width), dtype=np.float32)
+        found = np.empty((len(prompts), at.shape[1], width), dtype=np.float32)
         order = np.argsort(lengths, kind="stable")
         start = 0
         while start < len(order):
@@ -41,15 +41,14 @@ class TransformersEngine:
             while end < len(order) and int(lengths[order[end]]) * (end + 1 - start) <= _TOKENS:
                 end += 1
             rows = order[start:end]
-            found[rows] = self._run([prompts[row] for row in rows], last)
+            found[rows] = self._run([prompts[row] for row in rows], at[rows])
             start = end
         return found
 
-    def _run(self, prompts: list[Sequence[int]], last: int) -> np.ndarray:
+    def _run(self, prompts: list[Sequence[int]], at: np.ndarray) -> np.ndarray:
         longest = max(len(prompt) for prompt in prompts)
         ids = torch.zeros((len(prompts), longest), dtype=torch.int64)
         real = torch.zeros((len(prompts), longest), dtype=torch.int64)
-        ends = torch.tensor([len(prompt) for prompt in prompts])
         for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)] = torch.as_tensor(prompt)
             real[row, : len(prompt)] = 1
@@ -59,8 +58,8 @@ class TransformersEngine:
             attention_mask=real.to(self.device),
             use_cache=False,
         )
-        at = ends[:, None] - last + torch.arange(last)
-        states = output.last_hidden_state[torch.arange(len(prompts))[:, None], at.to(self.device)]
+        rows = torch.arange(len(prompts), device=self.device)[:, None]
+        states = output.last_hidden_state[rows, torch.as_tensor(at, device=self.device)]
         result: np.ndarray = states.float().cpu().numpy()
         return result
 

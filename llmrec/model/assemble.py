@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from llmrec.errors import BundleError
 from llmrec.model.adapters import adapt, causal_lm, load_adapter, save_adapter, save_backbone, soft_prompt
-from llmrec.model.item_tokens import ItemTokens
+from llmrec.model.item_tokens import INNER_STD, ItemTokens
 from llmrec.model.pretrained import hidden_size, load_backbone
 from llmrec.model.query_head import QueryHead
 from llmrec.model.settings import ModelSettings
@@ -56,7 +56,8 @@ def _around(
     # As they enter the model: some (Gemma) scale what they look up.
     spread = float(words(torch.arange(min(4096, words.num_embeddings))).detach().float().std())
     items = ItemTokens(torch.from_numpy(np.array(text_vectors)), width, inner, settings.items.parts, spread)
-    head = QueryHead(width, inner, settings.queries, spread)
+    head = QueryHead(width, inner, settings.queries, spread, settings.head.history_state)
+    head.start_from(items.token_map.weight, INNER_STD)
     return TunedModel(backbone, items, head, base, dropout)
 
 

@@ -11,22 +11,45 @@ class QueryHead(nn.Module):
 
     Item v's score at query m is <h_m, w_v> with W = V U^T; computed as <U^T h_m, v>, which is the same
     and never makes the [items, hidden] matrix. A list takes the maximum over the queries.
+
+    With `history_state`, which URM does not have, the state at the last token of the head (the history's
+    end) is added to the state of each query: the history's state predicts from the sequence loss alone,
+    and the queries learn what the words change about that. Query states are therefore read with that
+    state before them, [..., 1 + M, hidden].
     """
 
-    def __init__(self, hidden: int, inner: int = 128, queries: int = 4, embedding_std: float = 0.02) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        inner: int = 128,
+        queries: int = 4,
+        embedding_std: float = 0.02,
+        history_state: bool = True,
+    ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(queries, hidden) * embedding_std)
         self.inward = nn.Linear(hidden, inner, bias=False)
+        self.history_state = history_state
+
+    def start_from(self, token_map: Tensor, spread: float) -> None:
+        """Let U start as the way back from tokens to rows of V: <U^T token(v), v'> is about <v, v'>.
+
+        `token_map` [hidden, inner] makes tokens of rows; `spread` is that of the rows. What the residual
+        stream still knows of the last item then counts from the first step.
+        """
+        with torch.no_grad():
+            self.inward.weight.copy_(token_map.T * (spread / token_map.norm(dim=0).square().mean()))
 
     def vectors(self, states: Tensor) -> Tensor:
         """User vectors [..., inner] of hidden states [..., hidden]."""
         vectors: Tensor = self.inward(states)
         return vectors
 
-    def scores(self, states: Tensor, table: Tensor) -> Tensor:
-        """Scores [..., items] of states [..., hidden], each state by itself (the sequence loss)."""
-        return self.vectors(states) @ table.T
+    def at_queries(self, vectors: Tensor) -> Tensor:
+        """User vectors [..., M, inner] of the M queries from [..., 1 + M, inner]; see the class."""
+        queries = vectors[..., 1:, :]
+        return queries + vectors[..., :1, :] if self.history_state else queries
 
     def best(self, states: Tensor, table: Tensor) -> Tensor:
-        """Scores [..., items] of query states [..., M, hidden]: the maximum over the M queries."""
-        return self.scores(states, table).amax(dim=-2)
+        """Scores [..., items] of states [..., 1 + M, hidden]: the maximum over the M queries."""
+        return (self.at_queries(self.vectors(states)) @ table.T).amax(dim=-2)

@@ -50,7 +50,8 @@ class Batch:
     """Tensors of one step; rows are numbered over the flattened [batch * length] states.
 
     ids, positions int64 [batch, length]; visible bool [batch, length, length];
-    item_rows, item_targets int64 [n]; query_rows int64 [p, M], query_targets int64 [p].
+    item_rows, item_targets int64 [n]; query_rows int64 [p, 1 + M] (the last
+    token before the cut, then the queries), query_targets int64 [p].
     `tokens` counts real tokens, padding left out.
     """
 
@@ -97,7 +98,8 @@ def collate(examples: Sequence[Example], queries: int) -> Batch:
             positions[row, start:end] = np.arange(tail.cut, tail.cut + len(tail.ids))
             visible[row, start:end, : tail.cut] = True
             visible[row, start:end, start:end] = causal[: end - start, : end - start]
-            query_rows.append(range(row * length + end - queries, row * length + end))
+            at_queries = range(row * length + end - queries, row * length + end)
+            query_rows.append([row * length + tail.cut - 1, *at_queries])
             query_targets.append(tail.target)
     return Batch(
         torch.from_numpy(ids),
@@ -105,7 +107,7 @@ def collate(examples: Sequence[Example], queries: int) -> Batch:
         torch.from_numpy(visible),
         torch.tensor(item_rows, dtype=torch.int64),
         torch.tensor(item_targets, dtype=torch.int64),
-        torch.tensor([list(rows) for rows in query_rows], dtype=torch.int64).reshape(-1, queries),
+        torch.tensor(query_rows, dtype=torch.int64).reshape(-1, 1 + queries),
         torch.tensor(query_targets, dtype=torch.int64),
         sum(example.length for example in examples),
     )

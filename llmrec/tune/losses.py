@@ -60,7 +60,7 @@ class RetrievalLoss(nn.Module):
         with torch.autocast(states.device.type, enabled=False):  # scores and softmax in full precision
             vectors = self.model.head.vectors(self.model.dropout(states.float()))
             sequence = self._loss(vectors[batch.item_rows][:, None], batch.item_targets)
-            query = self._loss(vectors[batch.query_rows], batch.query_targets)
+            query = self._loss(self.model.head.at_queries(vectors[batch.query_rows]), batch.query_targets)
         return sequence, query
 
     def _loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
