@@ -37,7 +37,7 @@ def slice_of_sample(sample: Prepared, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of that slice with a tiny random base, trained for two epochs; read only."""
+    """A bundle of that slice with a tiny random base, trained for one epoch; read only."""
     from sample_slice import save_roomy_checkpoint
     from tiny_bundles import tiny_recipe
 
@@ -45,7 +45,7 @@ def tiny_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFact
 
     folder = tmp_path_factory.mktemp("bundle")
     model = save_roomy_checkpoint(folder / "base")
-    train = {"epochs": 2, "batch": 8, "learning_rate": 0.01, "precision": "no"}
+    train = {"epochs": 1, "batch": 8, "learning_rate": 0.01, "precision": "no"}
     prompt = {"queries": 2, "max_events": 12}
     recipe = tiny_recipe(slice_of_sample.directory, folder / "bundle", model, train=train, prompt=prompt)
     return fit(recipe).directory

@@ -12,6 +12,7 @@ from llmrec.verbalize.clean import clean
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.parse import WISH_LIMIT, parse
+from llmrec.verbalize.seasons import SEASONS
 from llmrec.verbalize.wordings import money
 
 _NAME_LIMIT = 60
@@ -36,12 +37,14 @@ class Understanding:
         """The parts of the wish that `limits` do not hold, in words: the model's, or nobody's."""
         held = set(limits_in_words(limits, catalog))
         wish = self.meant
-        parts = [part for part in limits_in_words(from_objective(wish), catalog) if part not in held]
+        # A part that would not tighten the limits is held by them.
+        tightened = limits_in_words(merge(limits, from_objective(wish)), catalog)
+        parts = [part for part in tightened if part not in held]
         if wish.like is not None:
             item = catalog[wish.like]
             parts.append(f'like "{clean(item.title or item.id, _NAME_LIMIT)}"')
         if wish.season is not None:
-            parts.append(f"for {wish.season}")
+            parts.append(f"for {SEASONS[wish.season].said}")
         if wish.rest or wish.empty:
             parts += [f'"{said}"' for said in (wish.rest or clean(self.heard, WISH_LIMIT),) if said]
         return tuple(

@@ -77,16 +77,12 @@ def price_patterns(currency: str) -> dict[str, re.Pattern[str]]:
     return {name: re.compile(source, re.IGNORECASE) for name, source in sources.items()}
 
 
-_MOST = 1e15
-"""No price is above this; hundreds of digits would read as infinity."""
-
-
 def amount(match: re.Match[str], name: str) -> float:
     """The money that group `name` ("a" or "b") of a price pattern says."""
     digits = match[f"n{name}"]
     if re.search(r",[0-9]{3}(?![0-9])", digits):
         digits = digits.replace(",", "")
-    value = min(float(digits.replace(",", ".")), _MOST)
+    value = float(digits.replace(",", "."))
     unit = (match[f"u{name}"] or "").lower()
     return round(value / 100, 4) if unit in _SMALL else value
 
