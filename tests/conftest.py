@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from llmrec.data.description import load_description
 from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Prepared
 from llmrec.data.sample import sample_yaml
+
+# Before torch is imported: on tiny models threads only wait for each other, on busy machines for seconds.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +50,6 @@ def tiny_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("bundle")
     model = save_roomy_checkpoint(folder / "base")
     train = {"epochs": 1, "batch": 8, "learning_rate": 0.01, "precision": "no"}
-    prompt = {"queries": 2, "max_events": 12}
+    prompt = {"queries": 2, "max_events": 16, "gaps": False}
     recipe = tiny_recipe(slice_of_sample.directory, folder / "bundle", model, train=train, prompt=prompt)
     return fit(recipe).directory
