@@ -53,9 +53,17 @@ def save_tensors(path: Path, values: Mapping[str, Tensor]) -> None:
 
 
 def save_checkpoint(
-    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState, settings: Any
+    directory: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor],
+    state: RunState,
+    settings: Any,
 ) -> None:
-    """Write a checkpoint, whole or not at all. `settings` (a dataclass) must be the same on resume."""
+    """Write a checkpoint, whole or not at all. `settings` (a dataclass) must be the same on resume.
+
+    `average` holds the averaged weights (`tune.average`), none when there is no average.
+    """
     moments = {
         f"{number}.{name}": value
         for number, values in optimizer.state_dict()["state"].items()
@@ -64,6 +72,7 @@ def save_checkpoint(
     with replace_directory(directory) as temporary:
         save_tensors(temporary / "model.safetensors", trainable(model))
         save_tensors(temporary / "optimizer.safetensors", moments)
+        save_tensors(temporary / "average.safetensors", average)
         values = asdict(state)
         if state.best_epoch < 0:
             values["best"] = None
@@ -71,9 +80,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, settings: Any
+    directory: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor],
+    settings: Any,
 ) -> RunState | None:
-    """Restore a run from its checkpoint; None when there is none.
+    """Restore a run from its checkpoint, `average` in place; None when there is none.
 
     Raises `LlmrecError` when it was written under other settings, or is damaged.
     """
@@ -83,6 +96,9 @@ def load_checkpoint(
         saved = read_json(directory / "state.json", "checkpoint")
         _same_settings(directory, saved["settings"], asdict(settings))
         load_trainable(model, load_file(directory / "model.safetensors"))
+        averaged = load_file(directory / "average.safetensors")
+        for name, value in average.items():
+            value.copy_(averaged[name])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in load_file(directory / "optimizer.safetensors").items():
             number, _, which = name.partition(".")

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from llmrec.errors import LlmrecError
 from llmrec.files import only_writer
 from llmrec.progress import note, track
+from llmrec.tune.average import WeightAverage
 from llmrec.tune.checkpoint import (
     RunState,
     load_checkpoint,
@@ -70,6 +71,7 @@ class RetrievalTrainer:
         self.questions = questions[self.accelerator.process_index :: self.accelerator.num_processes]
         optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), weight_decay=settings.weight_decay)
         self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
+        self.average = WeightAverage(self.model, settings.average)
         self.state = RunState()
         size = settings.batch * self.accelerator.num_processes
         self.updates = sum(
@@ -115,7 +117,9 @@ class RetrievalTrainer:
             return self._run(stop_after)
 
     def _run(self, stop_after: Callable[[RunState], bool]) -> RunState:
-        restored = load_checkpoint(self.directory / "checkpoint", self.model, self.optimizer, self.settings)
+        restored = load_checkpoint(
+            self.directory / "checkpoint", self.model, self.optimizer, self.average.values, self.settings
+        )
         if restored is not None:
             self.state = restored
             if not self.state.finished:
@@ -176,6 +180,7 @@ class RetrievalTrainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.state.update += 1
+        self.average.follow(self.state.update)
         self.state.seconds += time.monotonic() - started
         self._log(sums)
         return {**sums, "steps": len(chosen)}
@@ -192,12 +197,13 @@ class RetrievalTrainer:
         last = self.state.epoch >= self.settings.epochs
         if last or self.state.epoch % self.settings.validate_every == 0:
             started = time.monotonic()
-            figure = self._validate()
+            with self.average.applied():
+                figure = self._validate()
+                if figure > self.state.best:
+                    self.state.best, self.state.best_epoch = figure, self.state.epoch
+                    if self.accelerator.is_main_process:
+                        save_tensors(self.directory / "best.safetensors", trainable(self.model))
             self.state.seconds += time.monotonic() - started
-            if figure > self.state.best:
-                self.state.best, self.state.best_epoch = figure, self.state.epoch
-                if self.accelerator.is_main_process:
-                    save_tensors(self.directory / "best.safetensors", trainable(self.model))
             if self.any_questions:
                 self.state.log.append(
                     {"epoch": self.state.epoch, "ndcg@10": figure, "seconds": self.state.seconds}
@@ -220,7 +226,12 @@ class RetrievalTrainer:
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             save_checkpoint(
-                self.directory / "checkpoint", self.model, self.optimizer, self.state, self.settings
+                self.directory / "checkpoint",
+                self.model,
+                self.optimizer,
+                self.average.values,
+                self.state,
+                self.settings,
             )
 
     def _log(self, figures: dict[str, float]) -> None:

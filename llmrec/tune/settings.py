@@ -15,6 +15,7 @@ class TrainSettings:
 
     Two learning rates: new parts (item tokens, query head) start from nothing and learn faster than the
     backbone. Both warm up linearly over the share `warmup` of all updates and follow a cosine to zero.
+    `average`: decay of the moving average of the weights that is validated and kept (0: the weights).
     `patience`: validations without a better ndcg@10 before the run ends early (0: never).
     `validate_every`: epochs between validations. `checkpoint_minutes`: at most so long is lost.
     `precision` "auto" is bf16 on a GPU that has it and full precision elsewhere.
@@ -29,6 +30,7 @@ class TrainSettings:
     warmup: float = 0.05
     clip: float = 1.0
     dropout: float = 0.1
+    average: float = 0.98
     patience: int = 3
     validate_every: int = 1
     checkpoint_minutes: float = 2.0
@@ -46,7 +48,7 @@ class TrainSettings:
         for name in ("learning_rate", "backbone_learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise LlmrecError(f"train: {name} is {getattr(self, name)}, it must be above 0")
-        for name in ("weight_decay", "warmup", "dropout"):
+        for name in ("weight_decay", "warmup", "dropout", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise LlmrecError(f"train: {name} is {getattr(self, name)}, it must be from 0 to below 1")
         if not 0 <= self.seed < 2**32:
