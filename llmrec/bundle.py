@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llmrec.model.tuned import TunedModel
 
 FORMAT = 1
+KIND = "llmrec bundle"
 _ALWAYS = ("data/manifest.json", "new_parts.safetensors", "text_vectors.npy", "item_matrix.npy")
 _AGAIN = "make the bundle again: python finetune/retrieval.py --config RECIPE"
 
@@ -135,7 +136,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         manifest = read_json(path, "bundle")
     except LlmrecError as error:
         raise BundleError(f"{error}: {_AGAIN}") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != "llmrec bundle":
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise BundleError(f"{directory} is not a bundle (its manifest is of another kind): {_AGAIN}")
     if manifest.get("format") != FORMAT:
         raise BundleError(
@@ -143,6 +144,18 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"{FORMAT}: {_AGAIN}"
         )
     return manifest
+
+
+def check_place(directory: Path) -> None:
+    """Raise `LlmrecError` when something else than a bundle is in `directory`, where one is to be written."""
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return
+    try:
+        ours = read_json(directory / "manifest.json", "bundle")["kind"] == KIND
+    except (LlmrecError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise LlmrecError(f"{directory} exists and is not a bundle: choose another name or remove it")
 
 
 def write_bundle(
@@ -161,8 +174,7 @@ def write_bundle(
     """
     from llmrec.model.assemble import save_model
 
-    if directory.exists() and not (directory / "manifest.json").is_file():
-        raise LlmrecError(f"{directory} exists and is not a bundle: choose another name or remove it")
+    check_place(directory)
     with replace_directory(directory) as temporary:
         _link_tree(prepared.directory, temporary / "data")
         templates.save(temporary / "prompts")
@@ -176,7 +188,7 @@ def write_bundle(
         write_json(
             temporary / "manifest.json",
             {
-                "kind": "llmrec bundle",
+                "kind": KIND,
                 "format": FORMAT,
                 "versions": {name: version(name) for name in ("llmrec", "torch", "transformers", "peft")},
                 "base": base,

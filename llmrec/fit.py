@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.bundle import Bundle, write_bundle
+from llmrec.bundle import Bundle, check_place, write_bundle
 from llmrec.config import Recipe, as_values
 from llmrec.data.description import load_description
 from llmrec.data.events import Event, History
@@ -57,6 +57,7 @@ def fit(recipe: Recipe) -> Bundle:
     # Without this, accelerate takes each process on CPUs for the only one.
     processes = PartialState(cpu=not torch.accelerator.is_available())
     out, workspace = Path(recipe.out), Path(f"{recipe.out}.work")
+    check_place(out)
     if processes.is_main_process:
         with only_writer(workspace):
             return _fit(recipe, out, workspace)

@@ -1,10 +1,13 @@
 """Fixtures that several test files share."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from llmrec import cli
 from llmrec.data.description import load_description
 from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Prepared
@@ -53,3 +56,20 @@ def tiny_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFact
     prompt = {"queries": 2, "max_events": 16, "gaps": False}
     recipe = tiny_recipe(slice_of_sample.directory, folder / "bundle", model, train=train, prompt=prompt)
     return fit(recipe).directory
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `llmrec ARGUMENTS` in this process, without a hub: exit code, stdout, stderr."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["llmrec", *map(str, arguments)])
+        with pytest.raises(SystemExit) as raised:
+            cli.main()
+        captured = capsys.readouterr()
+        return raised.value.code or 0, captured.out, captured.err
+
+    return call

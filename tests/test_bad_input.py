@@ -2,37 +2,19 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from sample_slice import UNTITLED
 from tables import ITEMS, describe, events_of, write_table
 from tiny_bundles import recipe_values, write_recipe
 
-from llmrec import cli
 from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Prepared
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `llmrec ARGUMENTS` in this process: exit code, stdout, stderr."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llmrec", *map(str, arguments)])
-        with pytest.raises(SystemExit) as raised:
-            cli.main()
-        captured = capsys.readouterr()
-        return raised.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 def files_below(folder: Path) -> set[Path]:

@@ -116,15 +116,20 @@ def test_a_mistake_is_one_line_of_the_script(tmp_path: Path, arguments: list[str
     assert line.startswith("retrieval.py: ") and arguments[1] in line
 
 
-def test_an_interrupted_fit_goes_on_and_ends_the_same(shop: Prepared, checkpoints, tmp_path: Path) -> None:
+def test_an_interrupted_fit_goes_on_and_ends_the_same(
+    shop: Prepared, checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train = {"epochs": 2, "batch": 4, "precision": "no", "checkpoint_minutes": 0.0}
     recipe = tiny_recipe(shop.directory, tmp_path / "one", checkpoints["qwen3"], train=train)
     whole = fit(recipe)
     again = replace(recipe, out=str(tmp_path / "two"))
-    (tmp_path / "two").write_text("in the way")  # so that writing fails after training
-    with pytest.raises(LlmrecError, match="is not a bundle"):
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr("llmrec.fit.write_bundle", interrupt)  # after training, before the bundle
         fit(again)
-    (tmp_path / "two").unlink()
     table = tmp_path / "two.work" / "examples" / "settings.json"
     made = table.stat().st_mtime_ns
     resumed = fit(again)
