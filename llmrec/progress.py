@@ -65,8 +65,10 @@ class PlainProgress:
         return f"{_duration(elapsed / self._done * max(self._total - self._done, 0))} left"
 
     def _write(self, when: str) -> None:
-        count = f"{self._done}/{self._total}" if self._total else str(self._done)
-        parts = [f"{self._stage}: {count}", _words(self._figures), when]
+        count = f": {self._done}" if self._done or self._total else ""  # some steps cannot be counted
+        if self._total:
+            count += f"/{self._total}"
+        parts = [f"{self._stage}{count}", _words(self._figures), when]
         self._stream.write(", ".join(part for part in parts if part) + "\n")
         self._stream.flush()
 
