@@ -16,7 +16,7 @@ from llmrec.model.known import KNOWN_MODELS
 from llmrec.stages import Stage, StageRecord, llmrec_command, run_stages
 
 CUSTOMERS = (
-    ("12583", "garden things under 3 pounds"),
+    ("12583", "lunch things under 3 pounds"),
     ("12562", "for Christmas, not a mug"),
     ("13110", "something like the Chocolate Hot Water Bottle, up to 5 pounds"),
 )
@@ -67,7 +67,9 @@ def demo_stages(directory: Path, recipe_file: Path, recipe: Recipe) -> list[Stag
         ),
         Stage(
             "evaluate",
-            llmrec_command("evaluate", str(bundle), "--out", str(report), "--wish-questions", "200"),
+            llmrec_command(
+                "evaluate", str(bundle), "--out", str(report), "--wish-questions", "200", "--quiet"
+            ),
             (report / "report.json", report / "report.md"),
             (bundle,),
         ),

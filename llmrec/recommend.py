@@ -136,25 +136,33 @@ class Shop:
         """Recommend `k` items to a user of the data, or after a history of item ids.
 
         `say` is the wish: the model hears it (unless `hear` is off), and what can be held exactly is
-        enforced (unless `enforce` is off). `filters` hold in any case; by default they leave out what is in
-        the history. `why` measures what weighed most, at the cost of more prompts. Raises `LlmrecError` for
-        unknown ids, categories and attributes, and when nothing in the catalogue satisfies the limits.
+        enforced (unless `enforce` is off). Where no item at all is what the wish asks, its words (not its
+        prices, nor what it rules out) are left to the model, and a note says so. `filters` hold in any case;
+        by default they leave out what is in the history. `why` measures what weighed most, at the cost of
+        more prompts. Raises `LlmrecError` for unknown ids, categories and attributes, and when the limits
+        leave no item.
         """
         if k < 1:
             raise LlmrecError(f"k is {k}, it must be at least 1")
         events, position = self.bundle.prepared.asker(user, history)
         self._check(filters)
         wish = understand(say, self.lexicon, enforce, hear)
+        notes = []
+        allowed = self.recommender.filters.mask(wish.limits(filters), events)
+        if not allowed.any() and wish.enforced.include_words:
+            said = ", ".join(f'"{word}"' for word in wish.enforced.include_words)
+            notes.append(f"nothing in the catalogue is all of that; not enforced: {said}")
+            wish = wish.without_words()
+            allowed = self.recommender.filters.mask(wish.limits(filters), events)
         limits = wish.limits(filters)
-        request = Request(events, wish.heard, wish.meant, limits, position)
-        allowed = self.recommender.filters.mask(limits, events)
         held = limits_in_words(limits if events else replace(limits, exclude_seen=False), self.catalog)
         count = int(allowed.sum())
         if count == 0:
-            hint = (
-                "ask for less" if wish.enforced.empty else "ask for less, or enforce nothing (--no-enforce)"
-            )
-            raise LlmrecError(f"no item of the catalogue satisfies all of: {'; '.join(held)}: {hint}")
+            hint = "" if wish.enforced.empty else ", or enforce nothing of the wish (--no-enforce)"
+            raise LlmrecError(f"no item of the catalogue is all of: {'; '.join(held)}: ask for less{hint}")
+        if count < k:
+            notes.append(f"only {count:,} of {len(self.catalog):,} items may be shown")
+        request = Request(events, wish.heard, wish.meant, limits, position)
         scores = self.recommender.scores([request])
         index, best = top_k(scores, allowed[None], min(k, count))
         reasons: Sequence[tuple[Cause, ...]] = [()] * index.shape[1]
@@ -164,8 +172,7 @@ class Shop:
         for item, score, because in zip(index[0].tolist(), best[0].tolist(), reasons, strict=True):
             found = self.catalog[item]
             answers.append(Answer(found.id, found.title, found.price, score, because))
-        notes = (f"only {count:,} items of the catalogue satisfy this",) if count < k else ()
-        return Answers(tuple(answers), held, wish.left(limits, self.catalog), notes)
+        return Answers(tuple(answers), held, wish.left(limits, self.catalog), tuple(notes))
 
     def _check(self, filters: Filters) -> None:
         """Refuse what a filter can only name by mistake; `FilterIndex.mask` checks the rest."""

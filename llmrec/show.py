@@ -17,7 +17,9 @@ _LIGHT = 0.005
 def answers_table(answers: Answers, who: str, say: str) -> RenderableType:
     """A table of the list, with what was enforced and what was left to the model under it."""
     title = f"For {who}" + (f': "{say}"' if say.strip() else "")
-    table = Table(title=_text(title), title_justify="left", expand=False)
+    heading = _text(title)
+    heading.stylize("bold")
+    table = Table()
     table.add_column("", justify="right")
     table.add_column("item", overflow="fold")
     table.add_column("title", overflow="fold")
@@ -32,7 +34,7 @@ def answers_table(answers: Answers, who: str, say: str) -> RenderableType:
         if because:
             cells.append(_because(answer))
         table.add_row(*(_text(cell) for cell in cells))
-    lines: list[RenderableType] = [table]
+    lines: list[RenderableType] = [heading, table]
     for label, parts in (
         ("enforced", answers.enforced),
         ("left to the model", answers.left),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +70,19 @@ def test_every_item_satisfies_every_enforced_part(
     events = histories.history(at)
     wish = maker.draw(events[-1], events[:-1], rng)
     say = maker.say(wish, rng, wordings) if wish else ""
-    limits = merge(NOTHING_SEEN, from_objective(parse(say, shop.lexicon)))
-    allowed = index.mask(limits, events)
+    read = parse(say, shop.lexicon)
+    allowed = index.mask(merge(NOTHING_SEEN, from_objective(read)), events)
+    if not allowed.any() and read.include_words:  # then the words alone are left to the model
+        allowed = index.mask(merge(NOTHING_SEEN, from_objective(replace(read, include_words=()))), events)
     if not allowed.any():
-        with pytest.raises(LlmrecError, match="no item of the catalogue satisfies"):
+        with pytest.raises(LlmrecError, match="no item of the catalogue is all of"):
             shop.ask(user=histories.users[at], say=say, k=k)
         return
     answers = shop.ask(user=histories.users[at], say=say, k=k)
     items = [shop.catalog.index(answer.item) for answer in answers.items]
     assert all(allowed[item] for item in items)
     assert len(items) == len(set(items)) == min(k, allowed.sum())
-    assert bool(answers.notes) == (allowed.sum() < k)
+    assert ("items may be shown" in str(answers.notes)) == (allowed.sum() < k)
 
 
 def test_every_kind_of_wish_was_tried(maker: WishMaker):
@@ -93,9 +96,20 @@ def test_the_history_is_left_out_unless_it_is_allowed(shop: Shop, user: str):
     without = shop.ask(user=user, k=everything)
     assert not seen & {answer.item for answer in without.items}
     assert without.enforced == ("nothing that is in the history",)
-    assert without.notes == (f"only {everything - len(seen)} items of the catalogue satisfy this",)
+    assert without.notes == (f"only {everything - len(seen)} of {everything} items may be shown",)
     allowed = shop.ask(user=user, k=everything, filters=Filters())
     assert seen < {answer.item for answer in allowed.items} and allowed.enforced == ()
+
+
+def test_words_that_no_item_has_with_the_rest_are_left_to_the_model(shop: Shop, user: str):
+    """A shop without cheap jam answers with what is cheap, and says so; the price holds."""
+    answers = shop.ask(user=user, say="jam making under 1 pound")
+    assert len(answers.items) > 0 and all(answer.price <= 1 for answer in answers.items)
+    assert answers.enforced == ("price at most 1 pound", "nothing that is in the history")
+    assert answers.left == ('with the word "jam"', 'with the word "making"')
+    assert answers.notes[0] == 'nothing in the catalogue is all of that; not enforced: "jam", "making"'
+    with pytest.raises(LlmrecError, match='"jam"; nothing that is in the history: ask for less$'):
+        shop.ask(user=user, filters=replace(NOTHING_SEEN, max_price=1, include_words=("jam",)))
 
 
 def test_someone_without_a_history_is_answered_from_words_alone(shop: Shop):
@@ -194,7 +208,7 @@ def test_any_words_get_a_full_list(shop: Shop, say: str):
     try:
         assert shop.ask(history=["85123A"], say=say, k=2).items
     except LlmrecError as error:
-        assert "no item of the catalogue satisfies" in str(error)
+        assert "no item of the catalogue is all of" in str(error)
 
 
 # --- what weighed most ------------------------------------------------------------------------------------

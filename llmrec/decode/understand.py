@@ -33,6 +33,10 @@ class Understanding:
         """All that holds exactly: `filters`, and the enforced parts of the wish."""
         return merge(filters, from_objective(self.enforced))
 
+    def without_words(self) -> Understanding:
+        """The same, with the words that items should have left to the model."""
+        return dataclasses.replace(self, enforced=dataclasses.replace(self.enforced, include_words=()))
+
     def left(self, limits: Filters, catalog: Catalog) -> tuple[str, ...]:
         """The parts of the wish that `limits` do not hold, in words: the model's, or nobody's."""
         held = set(limits_in_words(limits, catalog))
