@@ -118,7 +118,9 @@ def test_the_merged_model_of_the_engine_is_the_model_that_trained(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_base_with_fresh_weights_is_kept_with_every_adapter(checkpoints, kind: str, tmp_path: Path) -> None:
     model, tokens, settings = tuned(checkpoints["llama"], CATALOG, KINDS[kind])
-    settings = ModelSettings(settings.name, None, True, settings.queries, settings.items, settings.head, settings.adapter)
+    settings = ModelSettings(
+        settings.name, None, True, settings.queries, settings.items, settings.head, settings.adapter
+    )
     train(model, tokens)
     model.eval()
     save_model(tmp_path, settings, model)
