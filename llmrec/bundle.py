@@ -5,7 +5,7 @@ data/                    the prepared dataset (see `data.prepared`): catalogue, 
 prompts/                 the templates as trained with
 tokenizer/               of the base model
 adapter/ or backbone/    peft's files (LoRA, prompt tuning), or a plain checkpoint (full tuning)
-new_parts.safetensors    id part, text map, token map, queries, inward map
+new_parts.safetensors    id part, text map, token map, queries, inward map, weights of recent items
 text_vectors.npy         float32 [items, text width]
 item_matrix.npy          V, float32 [items, inner]
 """
@@ -92,11 +92,11 @@ class Bundle:
         matrix: np.ndarray = np.load(self.directory / "item_matrix.npy", mmap_mode="r", allow_pickle=False)
         return matrix
 
-    def inward(self) -> np.ndarray:
-        """U^T, float32 [inner, hidden]: from hidden states to the width of the item matrix."""
-        from llmrec.model.assemble import read_inward
+    def head(self) -> tuple[np.ndarray, np.ndarray]:
+        """U^T, float32 [inner, hidden], and the weights of the newest items, float32 [K]."""
+        from llmrec.model.assemble import read_head
 
-        return read_inward(self.directory)
+        return read_head(self.directory)
 
     def engine(self, device: str = "cpu") -> Engine:
         """The transformers engine with this bundle's merged model and the rows of its new tokens."""

@@ -14,6 +14,7 @@ import numpy as np
 from llmrec.bundle import Bundle
 from llmrec.config import Recipe
 from llmrec.data.catalog import Value
+from llmrec.data.events import History
 from llmrec.decode.contract import Filters, Request
 from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause, causes
@@ -40,7 +41,7 @@ class LanguageRecommender(ScoringRecommender):
         self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
         self._table = np.array(bundle.item_matrix())
         self.engine = bundle.engine() if engine is None else engine
-        self._inward = bundle.inward()
+        self._inward, self._recent = bundle.head()
         self.setting = _setting(bundle.recipe)
 
     def prompt(self, request: Request) -> Prompt:
@@ -48,14 +49,19 @@ class LanguageRecommender(ScoringRecommender):
 
         Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
         """
+        return self._fitted(request)[0]
+
+    def _fitted(self, request: Request) -> tuple[Prompt, History]:
+        """The prompt, and the events that it holds."""
         known: Mapping[str, Value] = {}
         if request.user is not None:
             known = self.bundle.prepared.attributes(request.user)
-        return self._tokens.fit(self._verbalizer, request.history, request.words, known)[0]
+        return self._tokens.fit(self._verbalizer, request.history, request.words, known)
 
     def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
         """One vector a query, float32 [requests, M, inner]."""
-        prompts = [self.prompt(request) for request in requests]
+        fitted = [self._fitted(request) for request in requests]
+        prompts = [prompt for prompt, _ in fitted]
         heads = np.array([len(self._tokens.head(prompt)) for prompt in prompts])
         ids = [self._tokens.prompt(prompt) for prompt in prompts]
         ends = np.array([len(each) for each in ids])[:, None]
@@ -65,7 +71,14 @@ class LanguageRecommender(ScoringRecommender):
         at_queries: np.ndarray = vectors[:, 1:]
         if self.bundle.recipe.head.history_state:  # as `model.query_head` does
             at_queries = at_queries + vectors[:, :1]
+        at_queries = at_queries + np.stack([self._of_recent(kept) for _, kept in fitted])[:, None]
         return at_queries
+
+    def _of_recent(self, history: History) -> np.ndarray:
+        """The part of a user vector that the newest items make, float32 [inner]."""
+        newest = [event.item for event in reversed(history)][: len(self._recent)]
+        found: np.ndarray = self._recent[: len(newest)] @ self._table[newest]
+        return found
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:
         """Scores of all items, float32 [requests, items]."""

@@ -28,6 +28,7 @@ BOTH = [(name, kind) for name in ARCHITECTURES for kind in KINDS]
 NEW = {"items.id_part", "items.text_map.weight", "items.token_map.weight", "items.token_map.bias"} | {
     "head.queries",
     "head.inward.weight",
+    "head.recent",
 }
 
 
@@ -35,7 +36,7 @@ def batch_of(tokens) -> Batch:
     rng = np.random.default_rng(0)
     builder = builder_of(CATALOG, tokens)
     return collate(
-        [builder.example(random_history(rng, 7, len(CATALOG)), {}, rng) for _ in range(3)], tokens.queries
+        [builder.example(random_history(rng, 7, len(CATALOG)), {}, rng) for _ in range(3)], tokens.queries, 30
     )
 
 
@@ -144,7 +145,7 @@ def test_new_tokens_start_about_as_large_as_words(checkpoints, name: str) -> Non
 def test_a_part_left_out_neither_counts_nor_trains(checkpoints, parts: str, unused: str) -> None:
     model, tokens, _ = tuned(checkpoints["llama"], CATALOG, KINDS["none"], parts=parts)
     gradients = train(model, tokens, steps=1)
-    assert f"items.{unused}" not in gradients and len(gradients) == 5
+    assert f"items.{unused}" not in gradients and len(gradients) == 6
     table = model.items().detach()
     with torch.no_grad():
         dict(model.items.named_parameters())[unused].add_(1.0)

@@ -6,7 +6,7 @@ import torch
 from tiny_models import builder_of, random_history, tiny_catalog, tuned
 
 from llmrec.errors import LlmrecError
-from llmrec.model.query_head import QueryHead
+from llmrec.model.query_head import RECENT_SCALE, QueryHead
 from llmrec.tune.collate import Example, Tail, collate
 from llmrec.tune.losses import NegativeSampler, RetrievalLoss, sampled_softmax
 from llmrec.tune.settings import LossSettings
@@ -21,7 +21,7 @@ def ready(checkpoints):
     rng = np.random.default_rng(0)
     builder = builder_of(CATALOG, tokens)
     examples = [builder.example(random_history(rng, 6, len(CATALOG)), {}, rng) for _ in range(2)]
-    return model, collate(examples, 3)
+    return model, collate(examples, 3, 30)
 
 
 def by_hand(model, batch, smoothing: float = 0.0) -> tuple[float, float]:
@@ -31,17 +31,20 @@ def by_hand(model, batch, smoothing: float = 0.0) -> tuple[float, float]:
     table = model.items().detach().double().numpy()
     inward = model.head.inward.weight.detach().double().numpy()
     means = []
-    for rows, targets in (
-        (batch.item_rows[:, None], batch.item_targets),
-        (batch.query_rows, batch.query_targets),
+    weights = RECENT_SCALE * model.head.recent.detach().double().numpy()
+    for rows, targets, recent in (
+        (batch.item_rows[:, None], batch.item_targets, batch.item_recent),
+        (batch.query_rows, batch.query_targets, batch.query_recent),
     ):
         losses = []
-        for some, target in zip(rows.numpy(), targets.numpy(), strict=True):
+        for some, target, newest in zip(rows.numpy(), targets.numpy(), recent.numpy(), strict=True):
+            known = newest >= 0  # the newest items' rows of V are in every user vector
+            memory = weights[known] @ table[newest[known]]
             if len(some) > 1:  # the state at the history's end is added to that of each query
                 vectors = [states[some[0]] + states[row] for row in some[1:]]
             else:
                 vectors = [states[some[0]]]
-            scores = np.max([table @ (inward @ vector) for vector in vectors], axis=0)
+            scores = np.max([table @ (inward @ vector + memory) for vector in vectors], axis=0)
             log_p = scores - np.log(np.exp(scores).sum())
             losses.append(-(1 - smoothing) * log_p[target] - smoothing * log_p.mean())
         means.append(float(np.mean(losses)))
@@ -64,7 +67,7 @@ def test_the_best_query_counts(ready) -> None:
     with_history = ((states[:, 1:] + states[:, :1]) @ outward.T).max(dim=1).values
     torch.testing.assert_close(model.head.best(states, table), with_history)
     plain = QueryHead(32, model.head.inward.out_features, 3, history_state=False)
-    plain.load_state_dict(model.head.state_dict())
+    plain.load_state_dict({n: v for n, v in model.head.state_dict().items() if n != "recent"})
     torch.testing.assert_close(plain.best(states, table), (states[:, 1:] @ outward.T).max(dim=1).values)
 
 
@@ -149,7 +152,7 @@ def test_items_that_are_hardly_ever_drawn_do_no_harm(ready, power: float) -> Non
 def test_a_batch_without_items_has_a_loss_of_zero_there(ready) -> None:
     model, _ = ready
     example = Example([5, 6], [], [], [Tail(2, [model.base + 24 + m for m in range(3)], 4)])
-    sequence, query = RetrievalLoss(model, LossSettings(), COUNTS)(collate([example], 3))
+    sequence, query = RetrievalLoss(model, LossSettings(), COUNTS)(collate([example], 3, 30))
     assert sequence.item() == 0.0 and query.item() > 0.0
     (sequence + query).backward()
 

@@ -157,3 +157,17 @@ def test_ties_change_places_and_times_do_not() -> None:
         assert [shuffled[at].item for at in (0, 4, 5)] == [0, 4, 5]  # unknown times are no ties
         seen.add(tuple(event.item for event in shuffled))
     assert len(seen) == 12
+
+
+def test_each_prompt_knows_the_newest_items_before_it(checkpoints) -> None:
+    _, tokens, _ = tuned(checkpoints["llama"], CATALOG)
+    builder = builder_of(CATALOG, tokens, examples=settings_of(99))
+    rng = np.random.default_rng(5)
+    window = random_history(rng, 6, len(CATALOG))
+    batch = collate([builder.example(window, {}, rng)], tokens.queries, recent=3)
+    items = [event.item for event in window]
+    expected = [([-1, -1, -1] + items[:cut])[: -4 if cut >= 0 else None : -1] for cut in range(6)]
+    assert batch.query_recent.tolist() == expected
+    assert batch.item_recent.tolist() == expected[1:]
+    asked = builder.question(window, "", {}, 0)
+    assert collate([asked], tokens.queries, 3).query_recent.tolist() == [items[:-4:-1]]

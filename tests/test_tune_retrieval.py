@@ -268,7 +268,9 @@ def test_the_backbone_and_the_new_parts_have_their_own_rates(run: Run, tmp_path:
         return False
 
     trainer.run(watch)
-    new, backbone = np.array(rates).T
+    new, ids, recent, backbone = np.array(rates).T
+    np.testing.assert_allclose(ids, 0.1 * new)
+    np.testing.assert_allclose(recent, new)
     np.testing.assert_allclose(new / backbone, 1e-2 / 5e-4)
     assert np.argmax(new) in (len(new) // 2 - 1, len(new) // 2) and new.max() <= 1e-2
     assert 0 < new[0] < 0.1 * new.max() + 1e-3 and new[-1] < 0.02 * new.max()

@@ -15,7 +15,7 @@ from llmrec.errors import BundleError
 from llmrec.model.adapters import adapt, causal_lm, load_adapter, save_adapter, save_backbone, soft_prompt
 from llmrec.model.item_tokens import INNER_STD, ItemTokens
 from llmrec.model.pretrained import hidden_size, load_backbone
-from llmrec.model.query_head import QueryHead
+from llmrec.model.query_head import RECENT_SCALE, QueryHead
 from llmrec.model.settings import ModelSettings
 from llmrec.model.tuned import TunedModel
 
@@ -56,7 +56,9 @@ def _around(
     # As they enter the model: some (Gemma) scale what they look up.
     spread = float(words(torch.arange(min(4096, words.num_embeddings))).detach().float().std())
     items = ItemTokens(torch.from_numpy(np.array(text_vectors)), width, inner, settings.items.parts, spread)
-    head = QueryHead(width, inner, settings.queries, spread, settings.head.history_state)
+    head = QueryHead(
+        width, inner, settings.queries, spread, settings.head.history_state, settings.head.recent
+    )
     head.start_from(items.token_map.weight, INNER_STD)
     return TunedModel(backbone, items, head, base, dropout)
 
@@ -106,10 +108,11 @@ def load_model(
     return model.eval().requires_grad_(False), mark
 
 
-def read_inward(directory: Path) -> np.ndarray:
-    """U^T of a saved model, float32 [inner, hidden]."""
-    inward: np.ndarray = load_file(directory / "new_parts.safetensors")["head.inward.weight"].float().numpy()
-    return inward
+def read_head(directory: Path) -> tuple[np.ndarray, np.ndarray]:
+    """U^T of a saved model, float32 [inner, hidden], and its weights of recent items, float32 [K]."""
+    parts = load_file(directory / "new_parts.safetensors")
+    recent = parts["head.recent"].float().numpy() if "head.recent" in parts else np.zeros(0, np.float32)
+    return parts["head.inward.weight"].float().numpy(), RECENT_SCALE * recent
 
 
 def new_rows(model: TunedModel) -> torch.Tensor:

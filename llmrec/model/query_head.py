@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+RECENT_SCALE = 10.0
+"""What the newest item's row counts at the start; rows are small (see `item_tokens.INNER_STD`)."""
+
 
 class QueryHead(nn.Module):
     """M learnable query tokens and the map U from hidden states to the width of the item table.
@@ -16,6 +19,10 @@ class QueryHead(nn.Module):
     end) is added to the state of each query: the history's state predicts from the sequence loss alone,
     and the queries learn what the words change about that. Query states are therefore read with that
     state before them, [..., 1 + M, hidden].
+
+    With `recent` = K, which URM does not have either, every user vector has in it the sum of the rows of V
+    of the newest K items, the d-th newest times `RECENT_SCALE` and a learnt weight that starts at 1 / d: the
+    model starts at what sequential rules know, and learns what to change.
     """
 
     def __init__(
@@ -25,11 +32,14 @@ class QueryHead(nn.Module):
         queries: int = 4,
         embedding_std: float = 0.02,
         history_state: bool = True,
+        recent: int = 0,
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(queries, hidden) * embedding_std)
         self.inward = nn.Linear(hidden, inner, bias=False)
         self.history_state = history_state
+        if recent:
+            self.recent = nn.Parameter(1.0 / torch.arange(1, recent + 1))
 
     def start_from(self, token_map: Tensor, spread: float) -> None:
         """Let U start as the way back from tokens to rows of V: <U^T token(v), v'> is about <v, v'>.
@@ -50,6 +60,22 @@ class QueryHead(nn.Module):
         queries = vectors[..., 1:, :]
         return queries + vectors[..., :1, :] if self.history_state else queries
 
-    def best(self, states: Tensor, table: Tensor) -> Tensor:
-        """Scores [..., items] of states [..., 1 + M, hidden]: the maximum over the M queries."""
-        return (self.at_queries(self.vectors(states)) @ table.T).amax(dim=-2)
+    @property
+    def remembered(self) -> int:
+        """K, the number of newest items that user vectors are made with."""
+        return len(self.recent) if hasattr(self, "recent") else 0
+
+    def of_recent(self, rows: Tensor, known: Tensor) -> Tensor:
+        """Weighted sums [..., inner] of rows of V [..., K, inner], newest first, where `known` [..., K]."""
+        weights = RECENT_SCALE * self.recent * known
+        return (weights[..., None] * rows).sum(dim=-2)
+
+    def best(self, states: Tensor, table: Tensor, recent: Tensor | None = None) -> Tensor:
+        """Scores [..., items] of states [..., 1 + M, hidden]: the maximum over the M queries.
+
+        `recent` int64 [..., K] are the newest items, -1 for none.
+        """
+        vectors = self.at_queries(self.vectors(states))
+        if recent is not None and self.remembered:
+            vectors = vectors + self.of_recent(table[recent.clamp(min=0)], recent >= 0)[..., None, :]
+        return (vectors @ table.T).amax(dim=-2)

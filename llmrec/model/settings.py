@@ -65,9 +65,17 @@ class AdapterSettings:
 
 @dataclass(frozen=True, slots=True)
 class HeadSettings:
-    """`history_state`: add the state at the history's end to each query's (see `model.query_head`)."""
+    """`history_state`: add the state at the history's end to each query's (see `model.query_head`).
+
+    `recent`: how many of the newest items' rows of V are added to every user vector (0: none).
+    """
 
     history_state: bool = True
+    recent: int = 30
+
+    def __post_init__(self) -> None:
+        if self.recent < 0:
+            raise LlmrecError(f"head: recent is {self.recent}, it must not be below 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Token ids that stand after the first `cut` tokens of the head, and the item they ask for."""
+    """Token ids that stand after the first `cut` tokens (`events` events) of the head, and their target."""
 
     cut: int
     ids: Sequence[int]
     target: int
+    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,14 @@ class Example:
     """A head (token ids), where in it each item stands and which item follows it, and tails.
 
     `item_at[j]` is the position of the j-th item token; `next_item[j]` the catalogue index that came after
-    it, -1 for none.
+    it, -1 for none. `items` are the catalogue indices of the head's events, in order.
     """
 
     head: Sequence[int]
     item_at: Sequence[int]
     next_item: Sequence[int]
     tails: Sequence[Tail]
+    items: Sequence[int] = ()
 
     @property
     def length(self) -> int:
@@ -52,6 +54,7 @@ class Batch:
     ids, positions int64 [batch, length]; visible bool [batch, length, length];
     item_rows, item_targets int64 [n]; query_rows int64 [p, 1 + M] (the last
     token before the cut, then the queries), query_targets int64 [p].
+    item_recent int64 [n, K] and query_recent [p, K]: the newest items before each, -1 for none.
     `tokens` counts real tokens, padding left out.
     """
 
@@ -62,6 +65,8 @@ class Batch:
     item_targets: Tensor
     query_rows: Tensor
     query_targets: Tensor
+    item_recent: Tensor
+    query_recent: Tensor
     tokens: int
 
     def to(self, device: torch.device) -> Batch:
@@ -73,8 +78,8 @@ class Batch:
         return Batch(**moved)
 
 
-def collate(examples: Sequence[Example], queries: int) -> Batch:
-    """Pad and mask examples whose tails each end with `queries` query tokens."""
+def collate(examples: Sequence[Example], queries: int, recent: int = 0) -> Batch:
+    """Pad and mask examples whose tails each end with `queries` query tokens; `recent` is K of `Batch`."""
     size, length = len(examples), max(example.length for example in examples)
     ids = np.zeros((size, length), dtype=np.int64)
     positions = np.zeros((size, length), dtype=np.int64)
@@ -83,13 +88,16 @@ def collate(examples: Sequence[Example], queries: int) -> Batch:
     visible[:, np.arange(length), np.arange(length)] = True
     causal = np.tril(np.ones((length, length), dtype=bool))
     item_rows, item_targets, query_rows, query_targets = [], [], [], []
+    item_recent, query_recent = [], []
     for row, example in enumerate(examples):
         end = len(example.head)
         ids[row, :end] = example.head
         positions[row, :end] = np.arange(end)
         visible[row, :end, :end] = causal[:end, :end]
-        for at, target in zip(example.item_at, example.next_item, strict=True):
+        newest = _newest(example.items, recent)
+        for number, (at, target) in enumerate(zip(example.item_at, example.next_item, strict=True), 1):
             if target >= 0:
+                item_recent.append(newest[number])
                 item_rows.append(row * length + at)
                 item_targets.append(target)
         for tail in example.tails:
@@ -101,6 +109,7 @@ def collate(examples: Sequence[Example], queries: int) -> Batch:
             at_queries = range(row * length + end - queries, row * length + end)
             query_rows.append([row * length + tail.cut - 1, *at_queries])
             query_targets.append(tail.target)
+            query_recent.append(newest[tail.events])
     return Batch(
         torch.from_numpy(ids),
         torch.from_numpy(positions),
@@ -109,5 +118,15 @@ def collate(examples: Sequence[Example], queries: int) -> Batch:
         torch.tensor(item_targets, dtype=torch.int64),
         torch.tensor(query_rows, dtype=torch.int64).reshape(-1, 1 + queries),
         torch.tensor(query_targets, dtype=torch.int64),
+        torch.from_numpy(np.array(item_recent, dtype=np.int64).reshape(len(item_rows), recent)),
+        torch.from_numpy(np.array(query_recent, dtype=np.int64).reshape(len(query_rows), recent)),
         sum(example.length for example in examples),
     )
+
+
+def _newest(items: Sequence[int], recent: int) -> np.ndarray:
+    """Row e: the newest of the first e items, newest first, -1 for none; int64 [items + 1, recent]."""
+    padded = np.concatenate([np.full(recent, -1, dtype=np.int64), np.asarray(items, dtype=np.int64)])
+    at = np.arange(len(items) + 1)[:, None] + recent - 1 - np.arange(recent)
+    found: np.ndarray = padded[at]
+    return found

@@ -88,9 +88,10 @@ class ExampleBuilder:
             ids = self.tail(window[:cut], words)
             if at + len(ids) > self.tokens.context:  # a wish too long for what the history leaves
                 ids = self.tail(window[:cut], "")
-            tails.append(Tail(at, ids, window[cut].item))
+            tails.append(Tail(at, ids, window[cut].item, int(cut)))
         item_at = self._item_positions(head)
-        return Example(head, item_at, targets if item_at else [], tails)
+        items = [event.item for event in window[:-1]]
+        return Example(head, item_at, targets if item_at else [], tails, items)
 
     def _ordered(
         self, window: History, attributes: dict[str, Any], rng: np.random.Generator
@@ -114,9 +115,10 @@ class ExampleBuilder:
 
     def question(self, history: History, words: str, attributes: dict[str, Any], target: int) -> Example:
         """A prompt as it is asked, with its answer: for validation."""
-        prompt, _ = self.tokens.fit(self.verbalizer, history, words, attributes)
+        prompt, kept = self.tokens.fit(self.verbalizer, history, words, attributes)
         head = self.tokens.head(prompt)
-        return Example(head, [], [], [Tail(len(head), self.tokens.encode(prompt.tail), target)])
+        tail = Tail(len(head), self.tokens.encode(prompt.tail), target, len(kept))
+        return Example(head, [], [], [tail], [event.item for event in kept])
 
     def _item_positions(self, head: list[int]) -> list[int]:
         low, high = self.tokens.base, self.tokens.base + self.tokens.items
@@ -175,6 +177,8 @@ def build_examples(
             "cuts": integers,
             "tails": List(integers),
             "targets": integers,
+            "events": integers,
+            "items": integers,
             "length": Value("int32"),
         }
     )
@@ -221,6 +225,8 @@ def _rows(
                         "cuts": [tail.cut for tail in example.tails],
                         "tails": [list(tail.ids) for tail in example.tails],
                         "targets": [tail.target for tail in example.tails],
+                        "events": [tail.events for tail in example.tails],
+                        "items": list(example.items),
                         "length": example.length,
                     }
 
@@ -241,9 +247,13 @@ class ExampleTable:
 
     def __getitem__(self, row: int) -> Example:
         values = self._table[int(row)]
-        tails = zip(values["cuts"], values["tails"], values["targets"], strict=True)
+        tails = zip(values["cuts"], values["tails"], values["targets"], values["events"], strict=True)
         return Example(
-            values["head"], values["item_at"], values["next_item"], [Tail(*tail) for tail in tails]
+            values["head"],
+            values["item_at"],
+            values["next_item"],
+            [Tail(*tail) for tail in tails],
+            values["items"],
         )
 
     def batches(self, epoch: int, size: int, seed: int) -> list[np.ndarray]:

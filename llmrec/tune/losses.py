@@ -59,9 +59,18 @@ class RetrievalLoss(nn.Module):
         states = self.model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
         with torch.autocast(states.device.type, enabled=False):  # scores and softmax in full precision
             vectors = self.model.head.vectors(self.model.dropout(states.float()))
-            sequence = self._loss(vectors[batch.item_rows][:, None], batch.item_targets)
-            query = self._loss(self.model.head.at_queries(vectors[batch.query_rows]), batch.query_targets)
+            at_items = vectors[batch.item_rows] + self._of_recent(batch.item_recent)
+            sequence = self._loss(at_items[:, None], batch.item_targets)
+            at_queries = self.model.head.at_queries(vectors[batch.query_rows])
+            query = self._loss(at_queries + self._of_recent(batch.query_recent)[:, None], batch.query_targets)
         return sequence, query
+
+    def _of_recent(self, recent: Tensor) -> Tensor:
+        """What the newest items [n, K] make of user vectors, [n, inner]; zero without K."""
+        if not self.model.head.remembered:
+            return torch.zeros((), device=recent.device)
+        rows = self.model.items(recent.clamp(min=0).flatten()).unflatten(0, recent.shape)
+        return self.model.head.of_recent(rows, recent >= 0)
 
     def _loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of user vectors [n, M, inner] against targets [n], the best query counting."""

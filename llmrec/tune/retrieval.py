@@ -81,14 +81,24 @@ class RetrievalTrainer:
             raise LlmrecError(f"the training table has fewer histories than {size}, a step's batch")
 
     def _groups(self) -> list[dict[str, object]]:
-        """Backbone and new parts, each with its learning rate; `base` is what the schedule scales."""
-        new: list[torch.Tensor] = []
-        backbone: list[torch.Tensor] = []
-        for name, value in trainable(self.model).items():
-            (backbone if name.startswith("backbone.") else new).append(value)
-        rates = (self.settings.learning_rate, self.settings.backbone_learning_rate)
-        groups = zip((new, backbone), rates, strict=True)
-        return [{"params": values, "lr": rate, "base": rate} for values, rate in groups if values]
+        """Parameters with their learning rates and decay; `base` is what the schedule scales."""
+        settings = self.settings
+        groups: list[dict[str, object]] = []
+        values = trainable(self.model)
+        ids, recent = ([name for name in values if name == part] for part in ("items.id_part", "head.recent"))
+        backbone = [name for name in values if name.startswith("backbone.")]
+        new = [name for name in values if name not in {*ids, *recent, *backbone}]
+        id_rate = settings.learning_rate * settings.id_rate
+        for names, rate, decay in (
+            (new, settings.learning_rate, settings.weight_decay),
+            (ids, id_rate, 0.0),
+            (recent, settings.learning_rate, 0.0),
+            (backbone, settings.backbone_learning_rate, settings.weight_decay),
+        ):
+            if names:
+                chosen = [values[name] for name in names]
+                groups.append({"params": chosen, "lr": rate, "base": rate, "weight_decay": decay})
+        return groups
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
         """Return the batches of this process; every process has the same number."""
@@ -158,7 +168,9 @@ class RetrievalTrainer:
         sums = {"sequence_loss": 0.0, "query_loss": 0.0}
         for number, rows in enumerate(chosen, start=1):
             self._seed()
-            batch = collate([self.examples[row] for row in rows], self.queries).to(self.accelerator.device)
+            batch = collate(
+                [self.examples[row] for row in rows], self.queries, self.model.head.remembered
+            ).to(self.accelerator.device)
             last = number == len(chosen)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.loss):
                 sequence, query = self.loss(batch)

@@ -14,7 +14,8 @@ class TrainSettings:
     """A run of `epochs` passes; `batch` histories a step on each process, `accumulate` steps an update.
 
     Two learning rates: new parts (item tokens, query head) start from nothing and learn faster than the
-    backbone. Both warm up linearly over the share `warmup` of all updates and follow a cosine to zero.
+    backbone. The id part, where it starts from the events, learns at `id_rate` times the first and does not
+    decay. All warm up linearly over the share `warmup` of all updates and follow a cosine to zero.
     `average`: decay of the moving average of the weights that is validated and kept (0: the weights).
     `patience`: validations without a better ndcg@10 before the run ends early (0: never).
     `validate_every`: epochs between validations. `checkpoint_minutes`: at most so long is lost.
@@ -26,6 +27,7 @@ class TrainSettings:
     accumulate: int = 1
     learning_rate: float = 2e-3
     backbone_learning_rate: float = 5e-4
+    id_rate: float = 0.1
     weight_decay: float = 0.01
     warmup: float = 0.05
     clip: float = 1.0

@@ -32,9 +32,9 @@ def target_ranks(
     order = np.argsort([example.length for example, _ in questions], kind="stable")
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        packed = collate([questions[row][0] for row in rows], queries).to(device)
+        packed = collate([questions[row][0] for row in rows], queries, model.head.remembered).to(device)
         states = model(packed.ids, packed.visible, packed.positions).flatten(0, 1)
-        scores = model.head.best(states[packed.query_rows].float(), table)
+        scores = model.head.best(states[packed.query_rows].float(), table, packed.query_recent)
         targets = packed.query_targets
         wanted = scores.gather(1, targets[:, None]).clone()
         for at, row in enumerate(rows):
