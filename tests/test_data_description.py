@@ -59,6 +59,14 @@ def changed(*path: str, value: Any) -> dict[str, Any]:
             changed("items", "columns", "attributes", value={"a": {"column": "a", "type": "date"}}),
             "attributes.a.type",
         ),
+        (changed("splits", value={"leave-last": {"n": 0}}), "splits.leave-last.n"),
+        (changed("splits", value={"leave-last": 10}), "splits.leave-last"),
+        (changed("events", "columns", "scenarios", value="country"), "events.columns.scenarios"),
+        (changed("events", "columns", "scenarios", value={"": "country"}), "events.columns.scenarios"),
+        (
+            changed("events", "columns", "scenarios", value={"a": {"name": "b"}}),
+            "scenarios.a.column is missing",
+        ),
         (changed("items", "columns", "attributes", value=[1]), "items.columns.attributes"),
         (changed("items", "keep", value="some"), "items.keep"),
     ],
@@ -100,7 +108,9 @@ def test_files_that_are_no_description(tmp_path: Path) -> None:
 def test_short_forms_mean_the_long_ones() -> None:
     value = copy.deepcopy(GOOD)
     value["items"]["columns"] |= {"text": "note", "attributes": ["brand"]}
+    value["events"]["columns"] |= {"scenarios": ["country", "device"]}
     description = parse_description(value, Path("data.yaml"))
+    assert mapped_columns(description.events) == ["u", "i", "country", "device"]
     assert description.items.source == Source(path="items.csv")
     assert mapped_columns(description.items) == ["sku", "note", "brand"]
     assert parse_description(description.model_dump(mode="json", by_alias=True), Path("x")) == description
@@ -147,6 +157,7 @@ def test_every_field_is_documented() -> None:
         schema.ListColumn,
         schema.AttributeColumn,
         schema.Splits,
+        schema.LeaveLast,
     ]
     for model in models:
         for name, field in model.model_fields.items():

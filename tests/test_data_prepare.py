@@ -273,3 +273,60 @@ def test_command(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "| dropped: events: unknown item | 1 |" in result.output
     assert Prepared(tmp_path / "out").manifest["dropped"] == {"events: unknown item": 1}
+
+
+def test_scenarios_are_coded_and_come_back(tmp_path: Path) -> None:
+    rows = events_of({"a": [1, 2, 3], "b": [2]})
+    for row, (country, device) in zip(
+        rows, [("France", "phone"), ("", "web"), ("EIRE", ""), (" France ", "")], strict=True
+    ):
+        row |= {"country": country, "device": device}
+    columns = {
+        "user": "user",
+        "item": "item",
+        "time": "time",
+        "scenarios": {"place": "country", "by": "device"},
+    }
+    data = prepared(tmp_path, rows, {"events": {"source": "events.csv", "columns": columns}})
+    assert data.manifest["scenarios"] == {"place": ["EIRE", "France"], "by": ["phone", "web"]}
+    said = {user: [event.scenario for event in history] for user, history in data.histories}
+    assert said == {
+        "a": [(("by", "phone"), ("place", "France")), (("by", "web"),), (("place", "EIRE"),)],
+        "b": [(("place", "France"),)],
+    }
+    train = data.train("leave-last-out")
+    assert [event.scenario for event in train.history(0)] == said["a"][:1]
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["scenarios"]["place"] == {"values": 2, "known_share": 0.75, "most": {"France": 2, "EIRE": 1}}
+    assert (
+        "| scenario place | 2 values, 75.0% known: France 2, EIRE 1 |"
+        in (tmp_path / "out" / "card.md").read_text()
+    )
+
+
+def test_a_scenario_of_ids_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmrec.data.prepare.MOST_VALUES", 2)
+    rows = [row | {"session": n} for n, row in enumerate(events_of({"a": [1, 2, 3]}))]
+    columns = {"user": "user", "item": "item", "scenarios": ["session"]}
+    with pytest.raises(DataError, match="'session' has 3 different values, at most 2"):
+        prepared(tmp_path, rows, {"events": {"source": "events.csv", "columns": columns}})
+    assert not (tmp_path / "out").exists()
+
+
+def test_leave_last_n_is_named_by_its_count(tmp_path: Path) -> None:
+    rows = events_of({"a": [1, 2, 3, 4, 5, 0] * 4, "b": [1, 2, 3]})
+    data = prepared(tmp_path, rows, {"splits": {"leave-last": {"n": 4}}})
+    assert data.manifest["splits"] == ["leave-last-out", "leave-last-4"]
+    assert np.diff(data.train("leave-last-4").offsets).tolist() == [16, 1]
+
+
+def test_the_first_format_is_read_as_one_without_scenarios(tmp_path: Path) -> None:
+    data = prepared(tmp_path, events_of({"a": [1, 2, 3]}))
+    manifest = data.directory / "manifest.json"
+    values = json.loads(manifest.read_text())
+    assert values.pop("scenarios") == {}
+    manifest.write_text(json.dumps({**values, "format": 1}))
+    assert Prepared(data.directory).histories.history(0) == data.histories.history(0)
+    manifest.write_text(json.dumps({**values, "format": 3}))
+    with pytest.raises(DataError, match="has format 3, this llmrec reads 1 and 2"):
+        Prepared(data.directory)

@@ -134,6 +134,6 @@ def test_online_retail(tmp_path: Path) -> None:
 
 def test_descriptions_of_processed_copies_are_sound() -> None:
     paths = sorted((ROOT / "benchmarks" / "data").glob("*.yaml"))
-    assert len(paths) == 5
+    assert len(paths) == 6
     for path in paths:
         assert load_description(path).description.name == path.stem

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec.data.events import NO_TIME
-from llmrec.data.splits import TEST, TRAIN, VALID, global_time, known_times, leave_last_out
+from llmrec.data.splits import TEST, TRAIN, VALID, global_time, known_times, leave_last
 from llmrec.errors import DataError
 
 lengths = st.lists(st.integers(1, 9), min_size=1, max_size=12)
@@ -20,12 +20,24 @@ def offsets_of(counts: list[int]) -> np.ndarray:
 @given(lengths)
 def test_leave_last_out(counts: list[int]) -> None:
     offsets = offsets_of(counts)
-    folds = leave_last_out(offsets)
+    folds = leave_last(offsets, 1)
     assert len(folds) == sum(counts)
     for start, end in zip(offsets, offsets[1:], strict=False):
         expected = (
             [TRAIN] * (end - start - 2) + [VALID, TEST] if end - start >= 3 else [TRAIN] * (end - start)
         )
+        assert folds[start:end].tolist() == expected
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 12))
+def test_leave_last_n(counts: list[int], n: int) -> None:
+    offsets = offsets_of(counts)
+    folds = leave_last(offsets, n)
+    assert len(folds) == sum(counts)
+    for start, end in zip(offsets, offsets[1:], strict=False):
+        events = int(end - start)
+        held = 0 if events < 3 else max(1, min(n, events // 4))
+        expected = [TRAIN] * (events - 2 * held) + [VALID] * held + [TEST] * held
         assert folds[start:end].tolist() == expected
 
 

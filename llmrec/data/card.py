@@ -12,8 +12,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from llmrec.data.prepared import FOLDS
-from llmrec.data.sources import connect, literal
+from llmrec.data.sources import connect, identifier, literal
 from llmrec.data.splits import SHORTEST
+
+COMMON = 5
+"""Values of a scenario column that the card names, the most frequent ones."""
 
 
 def make_card(directory: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,6 +36,9 @@ def make_card(directory: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             "events": events,
             "density": events / (users * items),
             **_events(connection, manifest["event_types"]),
+            "scenarios": {
+                name: _scenario(connection, name, values) for name, values in manifest["scenarios"].items()
+            },
             **_items(connection, manifest.get("currency")),
         }
     card["splits"] = {name: _folds(directory / "splits" / f"{name}.parquet") for name in manifest["splits"]}
@@ -60,6 +66,20 @@ def _events(connection: duckdb.DuckDBPyConnection, types: list[str]) -> dict[str
         "items_with_events": used,
         "repeat_share": (total - pairs) / total,
         "time": {"known_share": known / total, "first": _moment(first), "last": _moment(last)},
+    }
+
+
+def _scenario(connection: duckdb.DuckDBPyConnection, name: str, values: list[str]) -> dict[str, Any]:
+    column = identifier(f"scenario_{name}")
+    counts = connection.execute(
+        f"SELECT {column}, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1"
+    ).fetchall()
+    total = sum(count for _, count in counts)
+    known = {values[code]: count for code, count in counts if code is not None}
+    return {
+        "values": len(values),
+        "known_share": sum(known.values()) / total,
+        "most": dict(list(known.items())[:COMMON]),
     }
 
 
@@ -117,6 +137,10 @@ def card_page(card: Mapping[str, Any], dropped: Mapping[str, int], warnings: Map
         ("items with a price", f"{card['items_with_price_share']:.1%}"),
         ("items with a category", f"{card['items_with_category_share']:.1%}"),
     ]
+    for name, scenario in card["scenarios"].items():
+        most = ", ".join(f"{value} {count:,}" for value, count in scenario["most"].items())
+        shown = f"{scenario['values']:,} values, {scenario['known_share']:.1%} known: {most}"
+        rows.append((f"scenario {name}", shown))
     if quantiles := card["price_quantiles"]:
         shown = ", ".join(f"{float(point):.0%} {price:.2f}" for point, price in quantiles.items())
         rows.append((f"price quantiles {card['currency'] or ''}".strip(), shown))

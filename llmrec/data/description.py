@@ -151,6 +151,7 @@ AnyTime = Annotated[TimeColumn, BeforeValidator(_named)]
 AnyList = Annotated[ListColumn, BeforeValidator(_named)]
 AnyAttribute = Annotated[AttributeColumn, BeforeValidator(_named)]
 AnyAttributes = Annotated[dict[str, AnyAttribute], BeforeValidator(_attributes)]
+AnyScenarios = Annotated[dict[Annotated[str, Field(min_length=1)], AnyColumn], BeforeValidator(_attributes)]
 AnySource = Annotated[Source, BeforeValidator(_sourced)]
 
 
@@ -174,6 +175,7 @@ class EventColumns(_Part):
     type: AnyColumn | None = None
     value: AnyColumn | None = None
     order: AnyColumn | None = None
+    scenarios: AnyScenarios = {}
 
 
 class UserColumns(_Part):
@@ -234,10 +236,17 @@ def split_moment(text: str) -> GlobalTime:
         raise DataError(f"{text!r} is not a date: write it as 2011-10-01") from error
 
 
+class LeaveLast(_Part):
+    """A split by counts: of each user the last `n` events test, as many before them validate."""
+
+    n: int = Field(ge=1, le=1000)
+
+
 class Splits(_Part):
     """Splits beside leave-last-out, which is always made."""
 
     global_time: GlobalTime | None = Field(default=None, alias="global-time")
+    leave_last: LeaveLast | None = Field(default=None, alias="leave-last")
 
 
 class Description(_Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,36 @@ from llmrec.errors import UnknownIdError
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for an unknown time in arrays of seconds."""
+NO_VALUE = np.iinfo(np.uint16).max
+"""Stands for an unknown value in the codes of a scenario column."""
+MOST_VALUES = int(NO_VALUE)
+"""Different values that a scenario column may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A column of the events that says where they happened: a country, a device, a kind of session.
+
+    `codes` uint16 [events] are indices into `values`, `NO_VALUE` where unknown.
+    """
+
+    values: tuple[str, ...]
+    codes: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One behaviour: `item` is a catalogue index, `time` seconds since 1970 UTC (None: unknown)."""
+    """One behaviour: `item` is a catalogue index, `time` seconds since 1970 UTC (None: unknown).
+
+    `scenario` holds (column, value) pairs of where it happened, those that are known, in order of
+    the column names.
+    """
 
     item: int
     time: int | None = None
     type: str = ""
     value: float | None = None
+    scenario: tuple[tuple[str, str], ...] = ()
 
 
 History = tuple[Event, ...]
@@ -31,7 +51,8 @@ class Histories:
     """All users' events as flat arrays (CSR): user u owns rows offsets[u] to offsets[u + 1].
 
     offsets int64 [users + 1]; items int32, times int64 (`NO_TIME`: unknown), types uint8 (index into
-    `event_types`) and values float32 (NaN: none), each [events]; oldest first within a user.
+    `event_types`) and values float32 (NaN: none), each [events]; oldest first within a user. `scenarios`
+    are the scenario columns by name.
     """
 
     def __init__(
@@ -43,6 +64,7 @@ class Histories:
         types: np.ndarray,
         values: np.ndarray,
         event_types: Sequence[str],
+        scenarios: Mapping[str, Scenario] | None = None,
     ) -> None:
         self.users = tuple(users)
         self.offsets = offsets.astype(np.int64)
@@ -51,6 +73,7 @@ class Histories:
         self.types = types.astype(np.uint8)
         self.values = values.astype(np.float32)
         self.event_types = tuple(event_types)
+        self.scenarios = dict(scenarios or {})
         self._index = {user: position for position, user in enumerate(self.users)}
 
     def __len__(self) -> int:
@@ -79,6 +102,14 @@ class Histories:
             time=None if time == NO_TIME else time,
             type=self.event_types[self.types[row]],
             value=None if np.isnan(value) else value,
+            scenario=self._scenario(row) if self.scenarios else (),
+        )
+
+    def _scenario(self, row: int) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (name, column.values[code])
+            for name, column in self.scenarios.items()
+            if (code := int(column.codes[row])) != NO_VALUE
         )
 
     def items_of(self, user: int) -> np.ndarray:
@@ -98,6 +129,7 @@ class Histories:
             self.types[rows],
             self.values[rows],
             self.event_types,
+            {name: Scenario(column.values, column.codes[rows]) for name, column in self.scenarios.items()},
         )
 
     @classmethod
@@ -115,8 +147,20 @@ class Histories:
             np.array([number[event.type] for event in flat], dtype=np.uint8),
             np.array([np.nan if event.value is None else event.value for event in flat], dtype=np.float32),
             names,
+            {
+                name: _coded(name, flat)
+                for name in sorted({name for event in flat for name, _ in event.scenario})
+            },
         )
 
     def __iter__(self) -> Iterator[tuple[str, History]]:
         for position, user in enumerate(self.users):
             yield user, self.history(position)
+
+
+def _coded(name: str, events: Sequence[Event]) -> Scenario:
+    """The scenario column `name` of some events."""
+    said = [dict(event.scenario).get(name) for event in events]
+    values = sorted({value for value in said if value is not None})
+    number: dict[str | None, int] = {value: position for position, value in enumerate(values)}
+    return Scenario(tuple(values), np.array([number.get(value, NO_VALUE) for value in said], dtype=np.uint16))

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from llmrec.data.card import card_page, make_card
 from llmrec.data.checks import Finding, duplicate_events, find_faults
-from llmrec.data.description import Dataset, GlobalTime
-from llmrec.data.events import NO_TIME
+from llmrec.data.description import Dataset, GlobalTime, LeaveLast
+from llmrec.data.events import MOST_VALUES, NO_TIME
 from llmrec.data.prepared import FORMAT
 from llmrec.data.sources import fingerprint, identifier, literal
-from llmrec.data.splits import global_time, leave_last_out
+from llmrec.data.splits import global_time, leave_last
 from llmrec.data.staging import Staging, staged
 from llmrec.data.typed import error_mask, make_tables
 from llmrec.errors import DataError
@@ -51,7 +51,8 @@ def prepare(
         DataError: a source is missing, rows have errors, or no usable row is left.
         LlmrecError: `out` is being written by another run, or cannot be written.
     """
-    moment = split_date or dataset.description.splits.global_time
+    asked = dataset.description.splits
+    moment = split_date or asked.global_time
     out = Path(out).absolute()
     check_replaceable(out, "manifest.json")
     with only_writer(out), replace_directory(out) as folder:
@@ -61,12 +62,13 @@ def prepare(
             _refuse(dataset, findings, drop_bad)
             masks = {table: error_mask(checks, table) for table in staging.columns}
             findings += duplicate_events(staging, masks["events"])
-            types = _write_tables(staging, masks, folder)
+            types, scenarios = _write_tables(staging, masks, folder)
             counts = _counts(staging, masks)
-        splits = _write_splits(folder, moment)
+        splits = _write_splits(folder, moment, asked.leave_last)
         dropped = {f"{f.table}: {f.kind}": f.count for f in findings if f.error}
         warnings = {f"{f.table}: {f.kind}": f.count for f in findings if not f.error}
         manifest = _manifest(dataset, staging, types, splits) | {
+            "scenarios": scenarios,
             "counts": counts,
             "dropped": dropped,
             "warnings": warnings,
@@ -89,8 +91,10 @@ def _refuse(dataset: Dataset, findings: Sequence[Finding], drop_bad: bool) -> No
         )
 
 
-def _write_tables(staging: Staging, masks: dict[str, int], folder: Path) -> list[str]:
-    """Write items, users and events; return the event types."""
+def _write_tables(
+    staging: Staging, masks: dict[str, int], folder: Path
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Write items, users and events; return the event types, and the values of each scenario column."""
     sql = staging.connection.execute
     usable = f"faults & {masks['events']} = 0"
     for table, where in (("items", "ix IS NOT NULL"), ("events", usable)):
@@ -129,8 +133,30 @@ def _write_tables(staging: Staging, masks: dict[str, int], folder: Path) -> list
             f'LEFT JOIN (FROM users WHERE faults & {masks["users"]} = 0) ON id = "user" ORDER BY person'
         )
     _copy(staging, select, folder / "users.parquet")
+    scenarios = _code_scenarios(staging, usable)
     _copy(staging, _ordered_events(staging, usable), folder / "events.parquet")
-    return types
+    return types, scenarios
+
+
+def _code_scenarios(staging: Staging, usable: str) -> dict[str, list[str]]:
+    """Number the values of each scenario column in tables scene0, scene1, ...; return the values in order."""
+    found: dict[str, list[str]] = {}
+    for position, name in enumerate(staging.dataset.description.events.columns.scenarios):
+        column = f"s{position}"
+        given = f"FROM events WHERE {usable} AND {column} IS NOT NULL"
+        count = staging.number(f"SELECT count(DISTINCT {column}) {given}")
+        if count > MOST_VALUES:
+            raise DataError(
+                f"the scenario column {name!r} has {count:,} different values, at most {MOST_VALUES:,} "
+                "can be told apart: leave out a column of ids"
+            )
+        found[name] = [row[0] for row in staging.rows(f"SELECT DISTINCT {column} {given} ORDER BY {column}")]
+        staging.connection.execute(
+            f"CREATE TABLE scene{position} AS SELECT unnest(?::VARCHAR[]) AS {column}, "
+            f"CAST(unnest(?::INTEGER[]) AS USMALLINT) AS code{position}",
+            [found[name], list(range(len(found[name])))],
+        )
+    return found
 
 
 def _ordered_events(staging: Staging, usable: str) -> str:
@@ -140,10 +166,13 @@ def _ordered_events(staging: Staging, usable: str) -> str:
         f"SELECT count(*) FROM events WHERE {usable} AND time IS NULL"
     ):
         moment = 'last_value(time IGNORE NULLS) OVER (PARTITION BY "user" ORDER BY _file, _row)'
+    scenarios = list(enumerate(staging.dataset.description.events.columns.scenarios))
+    codes = "".join(f", code{n} AS {identifier('scenario_' + name)}" for n, name in scenarios)
+    joins = "".join(f"LEFT JOIN scene{n} USING (s{n}) " for n, _ in scenarios)
     return (
-        'SELECT person AS "user", item, time, kind AS type, value FROM '
+        f'SELECT person AS "user", item, time, kind AS type, value{codes} FROM '
         f'(SELECT *, {moment} AS moment FROM events WHERE {usable}) JOIN people USING ("user") '
-        "JOIN kinds USING (type) ORDER BY person, rank, moment NULLS FIRST, _file, _row"
+        f"JOIN kinds USING (type) {joins}ORDER BY person, rank, moment NULLS FIRST, _file, _row"
     )
 
 
@@ -180,13 +209,18 @@ def _counts(staging: Staging, masks: dict[str, int]) -> dict[str, int]:
     return counts
 
 
-def _write_splits(folder: Path, moment: GlobalTime | None) -> dict[str, dict[str, Any]]:
+def _write_splits(
+    folder: Path, moment: GlobalTime | None, last: LeaveLast | None
+) -> dict[str, dict[str, Any]]:
     """Write one file of folds a split; return what the manifest says of each."""
     table = pq.read_table(folder / "events.parquet", columns=["user", "time"])
     lengths = np.bincount(table.column("user").to_numpy())
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     splits: dict[str, dict[str, Any]] = {"leave-last-out": {}}
-    folds = {"leave-last-out": leave_last_out(offsets)}
+    folds = {"leave-last-out": leave_last(offsets, 1)}
+    if last is not None:
+        folds[name := f"leave-last-{last.n}"] = leave_last(offsets, last.n)
+        splits[name] = {}
     if moment is not None:
         times = table.column("time").fill_null(NO_TIME).to_numpy()
         folds["global-time"], start = global_time(offsets, times, moment.seconds)

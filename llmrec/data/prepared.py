@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from llmrec.data.catalog import Catalog, Value
-from llmrec.data.events import NO_TIME, Event, Histories, History
+from llmrec.data.events import NO_TIME, NO_VALUE, Event, Histories, History, Scenario
 from llmrec.errors import DataError, LlmrecError
 from llmrec.files import read_json
 
-FORMAT = 1
+FORMAT = 2
 """Version of the prepared layout; it steps with every change of a file or a column."""
+READABLE = (1, FORMAT)
+"""Versions that can be read: 1 is 2 without scenarios."""
 FOLDS = ("train", "valid", "test")
 """Names of the fold numbers 0, 1, 2 in `splits/NAME.parquet`."""
 
@@ -33,11 +35,13 @@ class Case:
 class Prepared:
     """A prepared dataset, read from its directory.
 
-    manifest.json   format, name, currency, event_types (list), splits (list of names), counts, sources
+    manifest.json   format, name, currency, event_types (list), scenarios (column to list of values),
+                    splits (list of names), counts, sources
     items.parquet   see `Catalog.save`
     users.parquet   id, then one `attr_NAME` column each
     events.parquet  user int32, item int32 (indices), time int64 (seconds, null: unknown),
-                    type uint8 (index into event_types), value float32 (null: none);
+                    type uint8 (index into event_types), value float32 (null: none), then one
+                    `scenario_NAME` uint16 column each (index into its values, null: unknown);
                     sorted by user, then in the order of the user's history
     splits/NAME.parquet   fold uint8, one row an event, in the order of events.parquet
     card.md, card.json    statistics
@@ -52,10 +56,10 @@ class Prepared:
                 "run `llmrec prepare data.yaml --out DIR`"
             )
         self.manifest: dict[str, Any] = read_json(manifest, "prepared dataset")
-        if self.manifest.get("format") != FORMAT:
+        if self.manifest.get("format") not in READABLE:
             raise DataError(
-                f"{self.directory} has format {self.manifest.get('format')!r}, this llmrec reads {FORMAT}: "
-                "run `llmrec prepare` again"
+                f"{self.directory} has format {self.manifest.get('format')!r}, this llmrec reads "
+                f"{' and '.join(map(str, READABLE))}: run `llmrec prepare` again"
             )
         self.name: str = self.manifest["name"]
         self.catalog = Catalog.load(self._part("items.parquet"), self.manifest.get("currency") or "")
@@ -83,6 +87,10 @@ class Prepared:
             table.column("type").to_numpy(),
             table.column("value").fill_null(float("nan")).to_numpy(),
             self.manifest["event_types"],
+            {
+                name: Scenario(tuple(values), table.column(f"scenario_{name}").fill_null(NO_VALUE).to_numpy())
+                for name, values in self.manifest.get("scenarios", {}).items()
+            },
         )
 
     def attributes(self, user: int) -> Mapping[str, Value]:

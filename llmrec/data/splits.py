@@ -18,15 +18,20 @@ TIME_BITS = 33
 """Bits of a time plus one; enough until the year 2242."""
 
 
-def leave_last_out(offsets: np.ndarray) -> np.ndarray:
-    """Folds, uint8 [events]: each user's last event tests, the one before it validates, the rest train.
+def leave_last(offsets: np.ndarray, n: int) -> np.ndarray:
+    """Folds, uint8 [events]: each user's last `n` events test, `n` before them validate, the rest train.
 
-    `offsets` int64 [users + 1] as in `Histories`.
+    Of a user with fewer than 4 n events a quarter each (rounded down, at least one) tests and validates, so
+    that about half or more always trains. `offsets` int64 [users + 1] as in `Histories`.
     """
-    folds = np.zeros(int(offsets[-1]), dtype=np.uint8)
-    last = offsets[1:][np.diff(offsets) >= SHORTEST] - 1
-    folds[last] = TEST
-    folds[last - 1] = VALID
+    lengths = np.diff(offsets)
+    held = np.where(lengths >= SHORTEST, np.clip(lengths // 4, 1, n), 0)
+    # How many events of its user come after each event.
+    after = np.repeat(offsets[1:], lengths) - 1 - np.arange(int(offsets[-1]))
+    each = np.repeat(held, lengths)
+    folds = np.full(len(each), TRAIN, dtype=np.uint8)
+    folds[after < 2 * each] = VALID
+    folds[after < each] = TEST
     return folds
 
 

@@ -70,7 +70,7 @@ def mapped_columns(table: Items | Events | Users) -> list[str]:
         value = getattr(columns, key)
         if key == "text":
             names.extend(value)
-        elif key == "attributes":
+        elif key in ("attributes", "scenarios"):
             names.extend(attribute.column for attribute in value.values())
         elif value is not None:
             names.append(value.column)

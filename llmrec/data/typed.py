@@ -4,7 +4,7 @@ Tables made here, one row for each staged row:
 
     items    _file, _row, id, title, text, price, categories (list), a0, a1, ..., faults, ix
     users    _file, _row, id, a0, a1, ..., faults
-    events   _file, _row, user, item (catalogue index), time (seconds), type, value, rank, faults
+    events   _file, _row, user, item (catalogue index), time (seconds), type, value, rank, s0, s1, ..., faults
 
 `ix` is the item's index in the catalogue: usable items that are kept, in the order of their ids; null for
 the others.
@@ -212,6 +212,9 @@ def _events(staging: Staging) -> list[Check]:
         checks.append(Check("events", "order not a number", "order", columns.order.column, unusable))
     for absent, sql in (("time", "NULL::BIGINT"), ("value", "NULL::FLOAT"), ("rank", "NULL::DOUBLE")):
         parts.setdefault(absent, sql)
+    scenarios = [f"s{position}" for position in range(len(columns.scenarios))]
+    for name, column in zip(scenarios, columns.scenarios.values(), strict=True):
+        parts[name] = f"clean({staging.raw('events', column.column)})"
     select = ", ".join(f'{sql} AS "{part}"' for part, sql in parts.items())
     staging.connection.execute(
         "CREATE TABLE item_index AS SELECT id AS known, max(ix) AS item FROM items "
@@ -222,7 +225,8 @@ def _events(staging: Staging) -> list[Check]:
     )
     staging.connection.execute(
         f'CREATE TABLE events AS SELECT _file, _row, "user", item, "time", "type", "value", "rank", '
-        f"{bits} AS faults FROM (SELECT _file, _row, {select} FROM raw_events) "
+        f"{''.join(name + ', ' for name in scenarios)}{bits} AS faults "
+        f"FROM (SELECT _file, _row, {select} FROM raw_events) "
         "LEFT JOIN item_index ON name = known"
     )
     return checks
