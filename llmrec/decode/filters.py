@@ -177,7 +177,7 @@ class FilterIndex:
 
     def _prices_allow(self, filters: Filters) -> np.ndarray:
         prices = self._catalog.prices
-        allowed = np.ones(len(prices), dtype=bool)
+        allowed = ~self._catalog.retired
         for bound in (filters.max_price, filters.min_price):
             if bound is not None and math.isnan(bound):
                 raise LlmrecError("a price bound is not a number: give a price or leave the bound out")
