@@ -102,10 +102,10 @@ class Bundle:
         """The transformers engine with this bundle's merged model and the rows of its new tokens."""
         from llmrec.engines.transformers import TransformersEngine
         from llmrec.model.adapters import merge
-        from llmrec.model.assemble import new_rows
+        from llmrec.model.new_rows import NewRows
 
         model = self.model()
-        rows = new_rows(model)
+        rows = NewRows.of(model, self.item_matrix())  # before the adapter, with its soft prompt, is merged
         return TransformersEngine(merge(model.backbone), rows, model.base, device)
 
     def model(self) -> TunedModel:

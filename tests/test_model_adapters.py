@@ -10,7 +10,8 @@ from tiny_models import ARCHITECTURES, alone, builder_of, random_history, tiny_c
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import LlmrecError
 from llmrec.model.adapters import merge
-from llmrec.model.assemble import fingerprint, load_model, new_rows, save_model
+from llmrec.model.assemble import fingerprint, load_model, save_model
+from llmrec.model.new_rows import NewRows
 from llmrec.model.settings import AdapterSettings, ItemSettings, ModelSettings
 from llmrec.model.tuned import TunedModel
 from llmrec.tune.collate import Batch, collate
@@ -109,7 +110,7 @@ def test_the_merged_model_of_the_engine_is_the_model_that_trained(
     )
     assert (mark == "own") == (kind == "full") == (tmp_path / "backbone").is_dir()
     assert (tmp_path / "adapter").is_dir() == (kind in ("lora", "prompt"))
-    rows = new_rows(again)
+    rows = NewRows.of(again)
     assert len(rows) == tokens.size - tokens.base
     engine = TransformersEngine(merge(again.backbone), rows, again.base)
     states = engine.hidden_states([prompt], np.arange(len(prompt))[None])[0]
@@ -135,8 +136,8 @@ def test_a_base_with_fresh_weights_is_kept_with_every_adapter(checkpoints, kind:
 def test_new_tokens_start_about_as_large_as_words(checkpoints, name: str) -> None:
     model, tokens, _ = tuned(checkpoints[name], CATALOG, AdapterSettings("prompt", tokens=8), queries=8)
     words = model.language_model.get_input_embeddings()(torch.arange(tokens.base)).detach()
-    rows = new_rows(model)
-    items, queries, soft = rows.split([tokens.items, 8, 8])
+    rows = NewRows.of(model)
+    items, queries, soft = rows(torch.arange(len(rows))).split([tokens.items, 8, 8])
     for some in (items, queries, soft):
         assert 0.5 < float(some.std() / words.std()) < 2
 

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Branching:
+    """Prompts that begin alike: the token ids of their `head`, and what stands behind it in each."""
+
+    head: Sequence[int]
+    tails: Sequence[Sequence[int]]
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        """The prompts one by one."""
+        return [[*self.head, *tail] for tail in self.tails]
 
 
 class Engine(Protocol):
@@ -15,5 +29,13 @@ class Engine(Protocol):
         """States after the final norm at the tokens `at` int [prompts, p], float32 [prompts, p, hidden].
 
         Positions are from the start and inside the prompt. Batch equals single.
+        """
+        ...
+
+    def branch_states(self, branchings: Sequence[Branching], at: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The same for prompts that share heads, float32 [tails, p, hidden] for each branching.
+
+        `at[b]` int [tails, p] are positions in the whole prompts, head included. Equals `hidden_states` of
+        `branchings[b].prompts`; a head is computed once, however many tails it has.
         """
         ...

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmrec.errors import BundleError
-from llmrec.model.adapters import adapt, causal_lm, load_adapter, save_adapter, save_backbone, soft_prompt
+from llmrec.model.adapters import adapt, causal_lm, load_adapter, save_adapter, save_backbone
 from llmrec.model.item_tokens import INNER_STD, ItemTokens
 from llmrec.model.pretrained import hidden_size, load_backbone
 from llmrec.model.query_head import RECENT_SCALE, QueryHead
@@ -113,11 +113,3 @@ def read_head(directory: Path) -> tuple[np.ndarray, np.ndarray]:
     parts = load_file(directory / "new_parts.safetensors")
     recent = parts["head.recent"].float().numpy() if "head.recent" in parts else np.zeros(0, np.float32)
     return parts["head.inward.weight"].float().numpy(), RECENT_SCALE * recent
-
-
-def new_rows(model: TunedModel) -> torch.Tensor:
-    """Embeddings of all ids beyond the tokenizer's, [items + queries + soft prompt, hidden]."""
-    with torch.no_grad():
-        rows = [model.items.tokens(model.items()), model.head.queries]
-        soft = soft_prompt(model.backbone)
-        return torch.cat(rows if soft is None else [*rows, soft])
