@@ -1,6 +1,7 @@
 """A bundle: one directory with all that a tuned recommender is, checked by hashes, no pickle.
 
-manifest.json            format, versions, recipe, base model, counts, and the SHA-256 of every part
+manifest.json            format, versions, recipe, base model, counts, and the SHA-256 of every part; the
+                         `version` of the bundle and the `change` that made it (see `llmrec.versions`)
 data/                    the prepared dataset (see `data.prepared`): catalogue, users, events, splits
 prompts/                 the templates as trained with
 tokenizer/               of the base model
@@ -12,8 +13,8 @@ item_matrix.npy          V, float32 [items, inner]
 
 from __future__ import annotations
 
-import os
-import shutil
+import contextlib
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,10 @@ from llmrec import __version__
 from llmrec.config import Recipe, as_values, build
 from llmrec.data.prepared import Prepared
 from llmrec.errors import BundleError, LlmrecError, require_extra
-from llmrec.files import read_json, replace_directory, sha256_of, write_json
+from llmrec.files import only_writer, read_json, sha256_of, write_json
 from llmrec.verbalize.render import Verbalizer
 from llmrec.verbalize.templates import Templates
+from llmrec.versions import FIRST, change_of, link_tree, next_version, versions_of
 
 if TYPE_CHECKING:
     from llmrec.engines.contract import Engine
@@ -45,6 +47,7 @@ class Bundle:
     def __init__(self, directory: Path) -> None:
         """Raises `BundleError` for a directory that is no bundle, of another format, or altered."""
         self.directory = Path(directory)
+        self._stamp = _stamp(self.directory)
         self.manifest = _read_manifest(self.directory)
         self._check_parts()
         try:
@@ -54,6 +57,7 @@ class Bundle:
         except (LlmrecError, KeyError) as error:
             raise BundleError(f"{self.directory} cannot be used ({error}): {_AGAIN}") from error
         self.catalog = self.prepared.catalog
+        self._check_same()
 
     def _check_parts(self) -> None:
         parts = self.manifest.get("parts")
@@ -71,6 +75,16 @@ class Bundle:
                 raise BundleError(f"{path} is missing: {_AGAIN}")
             if sha256_of(path) != digest:
                 raise BundleError(f"{path} was altered after the bundle was made: {_AGAIN}")
+
+    @property
+    def version(self) -> int:
+        """Number of this version; 1 is the bundle as it was made."""
+        return int(self.manifest.get("version", 1))
+
+    def _check_same(self) -> None:
+        """Raise `BundleError` when another version took this one's place: their parts must not be mixed."""
+        if _stamp(self.directory) != self._stamp:
+            raise BundleError(f"{self.directory} was changed while it was being read: run this again")
 
     def verbalizer(self, forbidden: tuple[str, ...] = ()) -> Verbalizer:
         """Renders prompts as in training; `forbidden` are the tokenizer's special tokens."""
@@ -90,13 +104,16 @@ class Bundle:
     def item_matrix(self) -> np.ndarray:
         """V, float32 [items, inner], memory-mapped."""
         matrix: np.ndarray = np.load(self.directory / "item_matrix.npy", mmap_mode="r", allow_pickle=False)
+        self._check_same()
         return matrix
 
     def head(self) -> tuple[np.ndarray, np.ndarray]:
         """U^T, float32 [inner, hidden], and the weights of the newest items, float32 [K]."""
         from llmrec.model.assemble import read_head
 
-        return read_head(self.directory)
+        head = read_head(self.directory)
+        self._check_same()
+        return head
 
     def engine(self, device: str = "cpu") -> Engine:
         """The transformers engine with this bundle's merged model and the rows of its new tokens."""
@@ -125,7 +142,17 @@ class Bundle:
                 )
 
         model, _ = load_model(self.directory, self.recipe.model_settings, check)
+        self._check_same()
         return model
+
+
+def _stamp(directory: Path) -> tuple[int, int] | None:
+    """What tells one manifest in `directory` from another, without reading it; None when there is none."""
+    try:
+        found = (directory / "manifest.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -170,26 +197,28 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle, whole or not at all, in place of an older one of that name.
 
-    `base` says which model it was (name, source, fingerprint), `training` what the run showed.
+    Where versions of that older one are kept, it becomes one of them, and the numbers go on. `base` says
+    which model it was (name, source, fingerprint), `training` what the run showed.
     """
     from llmrec.model.assemble import save_model
 
     check_place(directory)
-    with replace_directory(directory) as temporary:
-        _link_tree(prepared.directory, temporary / "data")
+    keep = versions_of(directory).is_dir()
+    with (
+        only_writer(directory) if keep else contextlib.nullcontext(),
+        next_version(directory, keep) as (temporary, number),
+    ):
+        link_tree(prepared.directory, temporary / "data")
         templates.save(temporary / "prompts")
         tokens.tokenizer.save_pretrained(str(temporary / "tokenizer"))
         save_model(temporary, recipe.model_settings, model)
-        parts = {
-            str(path.relative_to(temporary)): sha256_of(path)
-            for path in sorted(temporary.rglob("*"))
-            if path.is_file()
-        }
         write_json(
             temporary / "manifest.json",
             {
                 "kind": KIND,
                 "format": FORMAT,
+                "version": number,
+                "change": change_of(FIRST),
                 "versions": {name: version(name) for name in ("llmrec", "torch", "transformers", "peft")},
                 "base": base,
                 "recipe": as_values(recipe),
@@ -199,22 +228,18 @@ def write_bundle(
                     "users": len(prepared.histories),
                 },
                 "training": training,
-                "parts": parts,
+                "parts": hashes(temporary),
             },
         )
     return Bundle(directory)
 
 
-def _link_tree(source: Path, target: Path) -> None:
-    """The files of `source` under `target`, as hard links where the file system can, else as copies.
-
-    Prepared files are replaced, never changed in place, so that a link is as good as a copy.
-    """
-
-    def link(one: str, other: str) -> None:
-        try:
-            os.link(one, other)
-        except OSError:
-            shutil.copyfile(one, other)
-
-    shutil.copytree(source, target, copy_function=link, ignore=shutil.ignore_patterns(".*"))
+def hashes(directory: Path, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The SHA-256 of every file below `directory` but the manifest; of those in `known`, as said there."""
+    names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+    given = known or {}
+    return {
+        name: given[name] if name in given else sha256_of(directory / name)
+        for name in names
+        if name != "manifest.json"
+    }

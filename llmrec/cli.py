@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from llmrec.cli_items import items
 from llmrec.errors import LlmrecError, explain_missing
 
 app = typer.Typer(
@@ -261,6 +262,7 @@ def demo(
 
 models = typer.Typer(no_args_is_help=True, help="Pretrained models: fetch them, list them.")
 app.add_typer(models, name="models")
+app.add_typer(items, name="items")
 
 
 @models.command("pull")

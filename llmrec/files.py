@@ -1,6 +1,7 @@
 """Files that are whole or absent: temporary name first, then rename; hashes; one writer at a time."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -8,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +70,8 @@ def replace_file(path: Path) -> Iterator[Path]:
 def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; it takes the name `path` when the block ends well.
 
-    An existing directory is replaced when `overwrite`, otherwise it is an error.
+    An existing directory is replaced when `overwrite`, otherwise it is an error. Where the system can
+    exchange two names there is no moment without a directory `path`, whatever ends the program.
     """
     path = Path(path)
     if path.exists() and not (overwrite and path.is_dir()):
@@ -84,9 +87,10 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
+        if not (path.exists() and _exchange(temporary, path)):
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
     except Exception as error:
         refusal = _refusal(error)
         if refusal is None:
@@ -97,6 +101,16 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
             old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two names of one file system change places in one step; False where the system cannot."""
+    system = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(first), os.fsencode(second)
+    if sys.platform == "darwin":
+        return hasattr(system, "renamex_np") and system.renamex_np(*names, 2) == 0  # RENAME_SWAP
+    here = -100  # AT_FDCWD; 2 is RENAME_EXCHANGE
+    return hasattr(system, "renameat2") and system.renameat2(here, names[0], here, names[1], 2) == 0
 
 
 def check_replaceable(path: Path, mark: str) -> None:

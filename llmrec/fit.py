@@ -12,6 +12,7 @@ import numpy as np
 
 from llmrec.bundle import Bundle, check_place, write_bundle
 from llmrec.config import Recipe, as_values
+from llmrec.data.catalog import Item
 from llmrec.data.description import load_description
 from llmrec.data.events import Event, History
 from llmrec.data.prepare import prepare
@@ -25,6 +26,7 @@ from llmrec.verbalize.templates import Templates
 from llmrec.verbalize.wishes import WishMaker
 
 if TYPE_CHECKING:
+    from llmrec.items.encoders import Encoder
     from llmrec.tune.examples import Wisher
 
 TRAIN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard")
@@ -190,9 +192,20 @@ def _open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], Non
 
 def text_vectors(prepared: Prepared, encoder: str, workspace: Path) -> np.ndarray:
     """Unit vectors of the items' texts, float32 [items, width], kept in the workspace."""
-    from llmrec.items.encoders import HashEncoder, TextEncoder, encode_cached
+    from llmrec.items.encoders import encode_cached
+
+    texts = [item_text(item) for item in prepared.catalog.items]
+    return encode_cached(text_reader(encoder), texts, workspace / "vectors")
+
+
+def item_text(item: Item) -> str:
+    """What the text encoder reads of an item."""
+    return item.text or item.title or item.id
+
+
+def text_reader(name: str) -> Encoder:
+    """The text encoder that a recipe names."""
+    from llmrec.items.encoders import HashEncoder, TextEncoder
     from llmrec.model.checkpoints import resolve
 
-    texts = [item.text or item.title or item.id for item in prepared.catalog.items]
-    reader = HashEncoder() if encoder == "hash" else TextEncoder(resolve(encoder))
-    return encode_cached(reader, texts, workspace / "vectors")
+    return HashEncoder() if name == "hash" else TextEncoder(resolve(name))

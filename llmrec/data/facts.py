@@ -69,7 +69,8 @@ class ItemFacts:
     """Facts of each item of one catalogue; arrays are computed at their first use and kept.
 
     counts      int64 [items], training events of the item
-    first_seen  int64 [items], seconds of its first training event, `NO_TIME` where unknown
+    first_seen  int64 [items], seconds of its first training event, without one when it was added to the
+                catalogue, `NO_TIME` where unknown
     tail        bool [items], outside the head: see `HEAD_SHARE`
     price_level int8 [items], `LOW`, `MIDDLE`, `HIGH`, or `NO_LEVEL` for an unknown price
     categories  `CategorySets`
@@ -98,10 +99,13 @@ class ItemFacts:
         first = np.full(len(catalog), latest, dtype=np.int64)
         timed = train.times != NO_TIME
         np.minimum.at(first, train.items[timed], train.times[timed])
-        first[first == latest] = NO_TIME
+        added = np.array(
+            [NO_TIME if item.added is None else item.added for item in catalog.items], dtype=np.int64
+        )
+        first = np.where(first == latest, added, first)
         facts = cls(catalog, counts, first)
         if timed.any():
-            facts.newest = int(train.times[timed].max())
+            facts.newest = max(int(train.times[timed].max()), int(added.max(initial=NO_TIME)))
         return facts
 
     @cached_property

@@ -1,0 +1,216 @@
+"""Items that come and go: a bundle gets another catalogue and a new version; its model stays as it is.
+
+A new item goes to the end of the catalogue, so that no index moves; its row of V is made from its text and a
+stand-in for its id part (`items.newcomers`). A retired item keeps its row. See docs/items.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.bundle import Bundle, hashes
+from llmrec.data.catalog import Catalog, Item
+from llmrec.data.changed import CHANGED_FILES, write_catalog
+from llmrec.data.item_plans import applied, plan_added, plan_retired, plan_updated
+from llmrec.data.item_rows import read_item_rows
+from llmrec.errors import BundleError, LlmrecError, require_extra
+from llmrec.files import only_writer, write_json
+from llmrec.fit import item_text, text_reader
+from llmrec.items.newcomers import ID_PARTS, NEIGHBOURS, stand_in
+from llmrec.model.settings import ItemSettings
+from llmrec.versions import (
+    change_of,
+    link_tree,
+    newest_of,
+    next_version,
+    older_numbers,
+    read_version,
+    versions_of,
+)
+
+ID_PART = "neighbours"
+"""How `add_items` makes id parts unless told: what benchmarks/cold_items.py measured best."""
+SAID = 5
+"""Ids that a version names as examples of its change."""
+_KNOWN_TEXTS = 8
+"""Known texts that are encoded again, to see that the encoder is still the same."""
+_SAME = 1e-3
+"""Largest difference of a coordinate between two encodings of one text."""
+_ALWAYS = ("manifest.json", *(f"data/{name}" for name in CHANGED_FILES))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done to a bundle: `counts` by word ("added", "brought back"); none when nothing changed."""
+
+    directory: Path
+    version: int
+    counts: Mapping[str, int]
+
+    @property
+    def words(self) -> str:
+        """The counts as a phrase."""
+        return ", ".join(f"{count:,} {word}" for word, count in self.counts.items() if count)
+
+
+def add_items(directory: Path, rows: Path, id_part: str = ID_PART, neighbours: int = NEIGHBOURS) -> Change:
+    """Add the items of the file `rows` to a bundle, or bring retired ones back; see `items.newcomers`.
+
+    Raises `RowsError` with every fault of the file when there is one, `LlmrecError` when another run is
+    changing the bundle; it is then as it was.
+    """
+    if id_part not in ID_PARTS:
+        raise LlmrecError(f"id part {id_part!r} is not known, choose one of: {', '.join(ID_PARTS)}")
+    details = {"id_part": id_part} | ({"neighbours": neighbours} if id_part == "neighbours" else {})
+    with _changing(directory) as bundle:
+        read = read_item_rows(rows, bundle.catalog)
+        plan = plan_added(rows, read, bundle.catalog, int(time.time()))
+        back = sum(name in bundle.catalog for name in plan)
+        counts = {"added": len(plan) - back, "brought back": back}
+        return _write(bundle, plan, "add", counts, details)
+
+
+def update_items(directory: Path, rows: Path) -> Change:
+    """Change the fields that the rows give; a changed text gets its text part anew. Raises as `add_items`."""
+    with _changing(directory) as bundle:
+        plan = plan_updated(rows, read_item_rows(rows, bundle.catalog), bundle.catalog)
+        if not plan:
+            return Change(bundle.directory, bundle.version, {})
+        return _write(bundle, plan, "update", {"updated": len(plan)}, {})
+
+
+def retire_items(directory: Path, rows: Path) -> Change:
+    """Retire the items whose ids the file names: never recommended again. Raises as `add_items`."""
+    with _changing(directory) as bundle:
+        read = read_item_rows(rows, bundle.catalog, ids_only=True)
+        plan = plan_retired(rows, read, bundle.catalog)
+        return _write(bundle, plan, "retire", {"retired": len(plan)}, {})
+
+
+def rollback(directory: Path, number: int) -> Change:
+    """Make an older version current again, as a new version with the same content.
+
+    Raises `LlmrecError` when version `number` is not kept.
+    """
+    with _changing(directory) as bundle:
+        kept = [n for n in older_numbers(bundle.directory) if n < bundle.version]
+        if number not in kept:
+            said = ", ".join(map(str, kept)) or "none"
+            raise LlmrecError(f"{directory} has no older version {number}, it has: {said}")
+        old = Bundle(versions_of(bundle.directory) / str(number))
+        with next_version(bundle.directory) as (temporary, new):
+            link_tree(old.directory, temporary, ("manifest.json",))
+            change = change_of("rollback", to=number)
+            write_json(temporary / "manifest.json", {**old.manifest, "version": new, "change": change})
+        return Change(bundle.directory, new, {})
+
+
+@contextlib.contextmanager
+def _changing(directory: Path) -> Iterator[Bundle]:
+    """The bundle that is to be changed, which no other run may change meanwhile."""
+    require_extra("train", ["torch", "transformers", "safetensors"], "changing the items of a bundle")
+    place = Path(directory).resolve()
+    newest = newest_of(place)
+    if newest is not None:
+        raise BundleError(
+            f"{directory} is an older version of {newest}: change that one, or go back first with "
+            f"`llmrec items rollback {newest} {place.name}`"
+        )
+    read_version(place)  # before a lock file is made where there is no bundle
+    with only_writer(place):
+        yield Bundle(place)
+
+
+def _write(
+    bundle: Bundle, plan: Mapping[str, Item], kind: str, counts: Mapping[str, int], details: Mapping[str, Any]
+) -> Change:
+    """Write the next version of `bundle`, with the items of `plan`."""
+    from llmrec.model.item_tables import TABLE_FILES
+
+    catalog = applied(bundle.catalog, plan)
+    tables = _tables(bundle, catalog, plan, details)
+    without = (*_ALWAYS, *(TABLE_FILES if tables else ()))
+    with next_version(bundle.directory) as (temporary, number):
+        link_tree(bundle.directory, temporary, without)
+        write_catalog(bundle.prepared, catalog, temporary / "data")
+        if tables is not None:
+            tables(temporary)
+        known = {name: digest for name, digest in bundle.manifest["parts"].items() if name not in without}
+        change = change_of(kind, counts=dict(counts), items=list(plan)[:SAID], **details)
+        manifest = {
+            **bundle.manifest,
+            "version": number,
+            "change": change,
+            "trained_items": _trained(bundle),
+            "data": {**bundle.manifest["data"], "items": len(catalog)},
+            "parts": hashes(temporary, known),
+        }
+        write_json(temporary / "manifest.json", manifest)
+    return Change(bundle.directory, number, counts)
+
+
+def _trained(bundle: Bundle) -> int:
+    """How many items, the first ones, were there in training."""
+    return int(bundle.manifest.get("trained_items", len(bundle.catalog)))
+
+
+def _tables(
+    bundle: Bundle, catalog: Catalog, plan: Mapping[str, Item], details: Mapping[str, Any]
+) -> Callable[[Path], None] | None:
+    """What writes the model's tables for `catalog` to a directory; None when no text of `plan` is new."""
+    from llmrec.model.item_tables import ItemTables, read_tables, write_tables
+
+    known = len(bundle.catalog)
+    rows = sorted(catalog.index(name) for name in plan)
+    texts = {row: item_text(catalog[row]) for row in rows}
+    changed = [row for row in rows if row >= known or texts[row] != item_text(bundle.catalog[row])]
+    if not changed:
+        return None
+    old = read_tables(bundle.directory)
+    vectors = np.zeros((len(catalog), old.text_vectors.shape[1]), dtype=np.float32)
+    vectors[:known] = old.text_vectors
+    vectors[changed] = _encoded(bundle, [texts[row] for row in changed], old.text_vectors)
+    learnt = _learnt(bundle)
+    id_part = stand_in(
+        vectors[known:],
+        old.text_vectors[learnt],
+        old.id_part[learnt],
+        details.get("id_part", ID_PART),
+        details.get("neighbours", NEIGHBOURS),
+    )
+    tables = ItemTables(vectors, np.concatenate([old.id_part, id_part]))
+    settings: ItemSettings = bundle.recipe.items
+    return lambda target: write_tables(
+        bundle.directory, target, tables, np.array(changed, dtype=np.int64), settings.parts
+    )
+
+
+def _learnt(bundle: Bundle) -> np.ndarray:
+    """Items whose id part training learnt from events, int64; all trained ones when none has any."""
+    counts = np.bincount(bundle.prepared.train(bundle.recipe.split).items, minlength=_trained(bundle))
+    found = np.flatnonzero(counts[: _trained(bundle)])
+    return found if len(found) else np.arange(_trained(bundle))
+
+
+def _encoded(bundle: Bundle, texts: Sequence[str], known: np.ndarray) -> np.ndarray:
+    """Vectors of `texts` float32 [texts, width], from the encoder that made `known` of the catalogue.
+
+    Raises `BundleError` when the encoder found here makes other vectors of the catalogue's texts.
+    """
+    probe = np.unique(np.linspace(0, len(known) - 1, _KNOWN_TEXTS).astype(np.int64))
+    encoder = text_reader(bundle.recipe.items.text_encoder)
+    vectors = encoder.encode([*(item_text(bundle.catalog[row]) for row in probe), *texts])
+    again = vectors[: len(probe)]
+    if again.shape[1] != known.shape[1] or np.abs(again - known[probe]).max() > _SAME:
+        raise BundleError(
+            f"the text encoder {bundle.recipe.items.text_encoder} found here is not the one that "
+            f"{bundle.directory} was made with: restore it, or fine-tune again"
+        )
+    return vectors[len(probe) :]
