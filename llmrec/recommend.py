@@ -18,7 +18,7 @@ from llmrec.data.events import History
 from llmrec.decode.contract import Filters, Request
 from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause, causes
-from llmrec.engines.contract import Engine
+from llmrec.engines.contract import Branching, Engine
 from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.retrieve.rank import top_k
 from llmrec.retrieve.scoring import ScoringRecommender
@@ -51,28 +51,55 @@ class LanguageRecommender(ScoringRecommender):
         """
         return self._fitted(request)[0]
 
-    def _fitted(self, request: Request) -> tuple[Prompt, History]:
-        """The prompt, and the events that it holds."""
+    def _fitted(self, request: Request, most: int | None = None) -> tuple[Prompt, History]:
+        """The prompt, and the events that it holds, at most `most`."""
         known: Mapping[str, Value] = {}
         if request.user is not None:
             known = self.bundle.prepared.attributes(request.user)
-        return self._tokens.fit(self._verbalizer, request.history, request.words, known)
+        return self._tokens.fit(self._verbalizer, request.history, request.words, known, most=most)
 
     def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
-        """One vector a query, float32 [requests, M, inner]."""
+        """One vector a query, float32 [requests, M, inner]; what prompts share at their head is read once."""
+        return self._vectors([self._fitted(request) for request in requests])
+
+    def user_vectors_many(self, requests: Sequence[Request]) -> np.ndarray:
+        """The same for several wishes of one user, whose history is read once whatever their length.
+
+        Where the base model's context is too small for all of a history, every wish is asked with as many
+        events as fit beside the one that leaves least room. Raises `ValueError` when users differ.
+        """
+        if any((each.history, each.user) != (requests[0].history, requests[0].user) for each in requests):
+            raise ValueError("the requests are not of one user with one history")
         fitted = [self._fitted(request) for request in requests]
-        prompts = [prompt for prompt, _ in fitted]
-        heads = np.array([len(self._tokens.head(prompt)) for prompt in prompts])
-        ids = [self._tokens.prompt(prompt) for prompt in prompts]
-        ends = np.array([len(each) for each in ids])[:, None]
+        least = min((len(kept) for _, kept in fitted), default=0)
+        return self._vectors(
+            [
+                pair if len(pair[1]) == least else self._fitted(request, least)
+                for request, pair in zip(requests, fitted, strict=True)
+            ]
+        )
+
+    def _vectors(self, fitted: Sequence[tuple[Prompt, History]]) -> np.ndarray:
+        """User vectors of prompts and the events that they hold."""
+        if not fitted:
+            return np.zeros((0, self.bundle.recipe.prompt.queries, len(self._inward)), dtype=np.float32)
         queries = self.bundle.recipe.prompt.queries
-        at = np.concatenate([heads[:, None] - 1, ends - queries + np.arange(queries)], axis=1)
-        vectors = self.engine.hidden_states(ids, at) @ self._inward.T
-        at_queries: np.ndarray = vectors[:, 1:]
-        if self.bundle.recipe.head.history_state:  # as `model.query_head` does
-            at_queries = at_queries + vectors[:, :1]
-        at_queries = at_queries + np.stack([self._of_recent(kept) for _, kept in fitted])[:, None]
-        return at_queries
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, (prompt, _) in enumerate(fitted):
+            alike.setdefault(tuple(self._tokens.head(prompt)), []).append(row)
+        branchings, at = [], []
+        for head, rows in alike.items():
+            tails = [self._tokens.encode(fitted[row][0].tail) for row in rows]
+            ends = len(head) + np.array([len(tail) for tail in tails])[:, None]
+            branchings.append(Branching(head, tails))
+            at.append(np.insert(ends - queries + np.arange(queries), 0, len(head) - 1, axis=1))
+        found = np.empty((len(fitted), queries, len(self._inward)), dtype=np.float32)
+        for rows, states in zip(alike.values(), self.engine.branch_states(branchings, at), strict=True):
+            vectors = states @ self._inward.T
+            found[rows] = vectors[:, 1:]
+            if self.bundle.recipe.head.history_state:  # as `model.query_head` does
+                found[rows] += vectors[:, :1]
+        return found + np.stack([self._of_recent(kept) for _, kept in fitted])[:, None]
 
     def _of_recent(self, history: History) -> np.ndarray:
         """The part of a user vector that the newest items make, float32 [inner]."""
@@ -86,6 +113,17 @@ class LanguageRecommender(ScoringRecommender):
             return np.zeros((0, len(self.catalog)), dtype=np.float32)
         scores: np.ndarray = (self.user_vectors(requests) @ self._table.T).max(axis=1)
         return scores
+
+    def scores_many(self, requests: Sequence[Request]) -> np.ndarray:
+        """Scores of all items for several wishes of one user; see `user_vectors_many`."""
+        self._check(requests)
+        vectors = self.user_vectors_many(requests)
+        return np.stack([(each @ self._table.T).max(axis=0) for each in vectors])
+
+    def item_vectors(self, items: np.ndarray) -> np.ndarray:
+        """Rows of V, float32 [n, inner], by which items are alike."""
+        rows: np.ndarray = self._table[items]
+        return rows
 
 
 def _setting(recipe: Recipe) -> str:

@@ -335,9 +335,9 @@ def test_another_engine_can_run_the_model(tiny_bundle: Path, shop: Shop):
         def __init__(self) -> None:
             self.asked = 0
 
-        def hidden_states(self, prompts, at):
-            self.asked += len(prompts)
-            return shop.recommender.engine.hidden_states(prompts, at)
+        def branch_states(self, branchings, at):
+            self.asked += sum(len(each.tails) for each in branchings)
+            return shop.recommender.engine.branch_states(branchings, at)
 
     engine = Counting()
     recommender = LanguageRecommender(Bundle(tiny_bundle), engine)

@@ -76,12 +76,14 @@ class PromptTokens:
         words: str,
         attributes: Mapping[str, Value] | None,
         spare: int = 0,
+        most: int | None = None,
     ) -> tuple[Prompt, History]:
         """The prompt with as many of the newest events as leave `spare` tokens of the context free.
 
-        Training and serving cut histories with it alone; see `Verbalizer.fit`.
+        At most `most` events are kept. Training and serving cut histories with it alone; see
+        `Verbalizer.fit`.
         """
-        return verbalizer.fit(history, words, attributes, self.context - spare, self.count)
+        return verbalizer.fit(history, words, attributes, self.context - spare, self.count, most=most)
 
     def count(self, prompt: Prompt) -> int:
         """Length of the whole prompt in tokens."""

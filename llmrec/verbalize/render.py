@@ -109,13 +109,16 @@ class Verbalizer:
         budget: int,
         count: Callable[[Prompt], int],
         now: int | None = None,
+        most: int | None = None,
     ) -> tuple[Prompt, History]:
         """The prompt with as many of the newest events as keep `count(prompt) <= budget`, and those events.
 
-        Whole oldest events are dropped, never half of one; wish and attributes stay. Raises `LlmrecError`
-        when not even one event (or the prompt of an empty history) fits.
+        At most `most` events are kept, and at most `max_events`. Whole oldest events are dropped, never half
+        of one; wish and attributes stay. Raises `LlmrecError` when not even one event (or the prompt of an
+        empty history) fits.
         """
-        least, most = min(1, len(history)), min(len(history), self.settings.max_events)
+        least, room = min(1, len(history)), self.settings.max_events
+        most = min(len(history), room if most is None else max(1, min(room, most)))
 
         def render(kept: int) -> Prompt:
             return self._render(history, kept, words, attributes or {}, now)
