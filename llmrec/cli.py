@@ -157,7 +157,16 @@ def recommend(
     history: Annotated[
         str | None, typer.Option(help="Item ids with commas, oldest first; '' for nobody known.")
     ] = None,
-    say: Annotated[str, typer.Option(help="A wish in words.")] = "",
+    say: Annotated[
+        list[str] | None, typer.Option(help="A wish in words; again for a list of another wish.")
+    ] = None,
+    merge: Annotated[
+        str | None,
+        typer.Option(help="One list for all wishes, by: weights, quotas, round-robin, mmr or dpp."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the wishes to merge, with commas; default equal.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
     max_price: Annotated[float | None, typer.Option(help="Nothing dearer.")] = None,
     min_price: Annotated[float | None, typer.Option(help="Nothing cheaper.")] = None,
@@ -193,18 +202,39 @@ def recommend(
         exclude_items=tuple(shop.catalog.indices(_ids(exclude) or ())),
         exclude_seen=not seen,
     )
-    answers = shop.ask(user, _ids(history), say, k, filters, enforce, hear, why)
+    wishes, past = say or [""], _ids(history)
+    if merge is not None:
+        shares = _numbers(weights)
+        merged = shop.ask_merged(user, past, wishes, merge, shares, k, filters, enforce, hear, why)
+        found, titles = [merged], [" + ".join(wishes)]
+    elif weights is not None:
+        raise LlmrecError("--weights are those of wishes to merge: give --merge too")
+    else:
+        found = shop.ask_many(user, past, wishes, k, filters, enforce, hear, why)
+        titles = wishes
     if json:
         import dataclasses
         import json as json_module
 
-        typer.echo(json_module.dumps(dataclasses.asdict(answers), indent=1, ensure_ascii=False))
+        values = [dataclasses.asdict(answers) for answers in found]
+        shown = values[0] if len(values) == 1 else values
+        typer.echo(json_module.dumps(shown, indent=1, ensure_ascii=False))
         return
     from rich.console import Console
 
     from llmrec.show import answers_table
 
-    Console().print(answers_table(answers, f"customer {user}" if user is not None else "this history", say))
+    who = f"customer {user}" if user is not None else "this history"
+    for answers, title in zip(found, titles, strict=True):
+        Console().print(answers_table(answers, who, title))
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    """Numbers of a list with commas; None when there is no list."""
+    try:
+        return None if text is None else [float(number) for number in text.split(",")]
+    except ValueError:
+        raise LlmrecError(f"--weights {text!r} must be numbers with commas: 2,1") from None
 
 
 def _ids(text: str | None) -> list[str] | None:

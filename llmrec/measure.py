@@ -16,8 +16,8 @@ from llmrec.evaluate.protocol import Evaluation, comparison, evaluate, questions
 from llmrec.evaluate.report import write_report
 from llmrec.evaluate.wishes import evaluate_wishes
 from llmrec.files import only_writer
+from llmrec.language_recommender import LanguageRecommender
 from llmrec.progress import note, track
-from llmrec.recommend import LanguageRecommender
 from llmrec.retrieve.scoring import ScoringRecommender
 from llmrec.verbalize.wishes import WishMaker
 

@@ -1,10 +1,10 @@
-"""Asking a bundle: a recommender on the common contract, and answers to wishes in words."""
+"""Asking a bundle: answers to wishes in words, one or several of a person."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,137 +12,39 @@ from pathlib import Path
 import numpy as np
 
 from llmrec.bundle import Bundle
-from llmrec.config import Recipe
-from llmrec.data.catalog import Value
 from llmrec.data.events import History
 from llmrec.decode.contract import Filters, Request
 from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause, causes
-from llmrec.engines.contract import Branching, Engine
 from llmrec.errors import LlmrecError, UnknownIdError
+from llmrec.language_recommender import LanguageRecommender
+from llmrec.retrieve.diversity import mmr, scaled
+from llmrec.retrieve.merge import Ranked, merge
 from llmrec.retrieve.rank import top_k
-from llmrec.retrieve.scoring import ScoringRecommender
 from llmrec.verbalize.lexicon import Lexicon
-from llmrec.verbalize.prompt import Prompt
 
 NOTHING_SEEN = Filters(exclude_seen=True)
 """The limits of a question that names none: items of the history are left out."""
 _CATEGORIES_SHOWN = 10
-
-
-class LanguageRecommender(ScoringRecommender):
-    """Scores the catalogue at the query tokens: max over queries of <U^T h_m, v> (URM section 1.3)."""
-
-    def __init__(self, bundle: Bundle, engine: Engine | None = None, name: str = "llmrec") -> None:
-        """`engine` must run the bundle's merged model; by default transformers does, on this machine."""
-        super().__init__(name, bundle.catalog)
-        self.bundle = bundle
-        self._tokens = bundle.tokens()
-        self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
-        self._table = np.array(bundle.item_matrix())
-        self.engine = bundle.engine() if engine is None else engine
-        self._inward, self._recent = bundle.head()
-        self.setting = _setting(bundle.recipe)
-
-    def prompt(self, request: Request) -> Prompt:
-        """The prompt that asks `request`, with as many of the newest events as fit the base model.
-
-        Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
-        """
-        return self._fitted(request)[0]
-
-    def _fitted(self, request: Request, most: int | None = None) -> tuple[Prompt, History]:
-        """The prompt, and the events that it holds, at most `most`."""
-        known: Mapping[str, Value] = {}
-        if request.user is not None:
-            known = self.bundle.prepared.attributes(request.user)
-        return self._tokens.fit(self._verbalizer, request.history, request.words, known, most=most)
-
-    def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
-        """One vector a query, float32 [requests, M, inner]; what prompts share at their head is read once."""
-        return self._vectors([self._fitted(request) for request in requests])
-
-    def user_vectors_many(self, requests: Sequence[Request]) -> np.ndarray:
-        """The same for several wishes of one user, whose history is read once whatever their length.
-
-        Where the base model's context is too small for all of a history, every wish is asked with as many
-        events as fit beside the one that leaves least room. Raises `ValueError` when users differ.
-        """
-        if any((each.history, each.user) != (requests[0].history, requests[0].user) for each in requests):
-            raise ValueError("the requests are not of one user with one history")
-        fitted = [self._fitted(request) for request in requests]
-        least = min((len(kept) for _, kept in fitted), default=0)
-        return self._vectors(
-            [
-                pair if len(pair[1]) == least else self._fitted(request, least)
-                for request, pair in zip(requests, fitted, strict=True)
-            ]
-        )
-
-    def _vectors(self, fitted: Sequence[tuple[Prompt, History]]) -> np.ndarray:
-        """User vectors of prompts and the events that they hold."""
-        if not fitted:
-            return np.zeros((0, self.bundle.recipe.prompt.queries, len(self._inward)), dtype=np.float32)
-        queries = self.bundle.recipe.prompt.queries
-        alike: dict[tuple[int, ...], list[int]] = {}
-        for row, (prompt, _) in enumerate(fitted):
-            alike.setdefault(tuple(self._tokens.head(prompt)), []).append(row)
-        branchings, at = [], []
-        for head, rows in alike.items():
-            tails = [self._tokens.encode(fitted[row][0].tail) for row in rows]
-            ends = len(head) + np.array([len(tail) for tail in tails])[:, None]
-            branchings.append(Branching(head, tails))
-            at.append(np.insert(ends - queries + np.arange(queries), 0, len(head) - 1, axis=1))
-        found = np.empty((len(fitted), queries, len(self._inward)), dtype=np.float32)
-        for rows, states in zip(alike.values(), self.engine.branch_states(branchings, at), strict=True):
-            vectors = states @ self._inward.T
-            found[rows] = vectors[:, 1:]
-            if self.bundle.recipe.head.history_state:  # as `model.query_head` does
-                found[rows] += vectors[:, :1]
-        return found + np.stack([self._of_recent(kept) for _, kept in fitted])[:, None]
-
-    def _of_recent(self, history: History) -> np.ndarray:
-        """The part of a user vector that the newest items make, float32 [inner]."""
-        newest = [event.item for event in reversed(history)][: len(self._recent)]
-        found: np.ndarray = self._recent[: len(newest)] @ self._table[newest]
-        return found
-
-    def score(self, requests: Sequence[Request]) -> np.ndarray:
-        """Scores of all items, float32 [requests, items]."""
-        if not requests:
-            return np.zeros((0, len(self.catalog)), dtype=np.float32)
-        scores: np.ndarray = (self.user_vectors(requests) @ self._table.T).max(axis=1)
-        return scores
-
-    def scores_many(self, requests: Sequence[Request]) -> np.ndarray:
-        """Scores of all items for several wishes of one user; see `user_vectors_many`."""
-        self._check(requests)
-        vectors = self.user_vectors_many(requests)
-        return np.stack([(each @ self._table.T).max(axis=0) for each in vectors])
-
-    def item_vectors(self, items: np.ndarray) -> np.ndarray:
-        """Rows of V, float32 [n, inner], by which items are alike."""
-        rows: np.ndarray = self._table[items]
-        return rows
-
-
-def _setting(recipe: Recipe) -> str:
-    """The recipe in a few words, for reports."""
-    size = "all layers" if recipe.layers is None else f"first {recipe.layers} layers"
-    fresh = ", fresh weights" if recipe.random else ""
-    adapter = recipe.adapter.kind + (f" rank {recipe.adapter.rank}" if recipe.adapter.kind == "lora" else "")
-    return f"{Path(recipe.model).name}, {size}{fresh}, {adapter}, {recipe.prompt.queries} queries"
+_POOL = 5
+"""A list that is to differ within itself is chosen out of so many times its length."""
+_DEPTH = 10
+"""Lists that are merged are so many times as long as what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One recommended item; `because` is what weighed most for it, see `llmrec.why`."""
+    """One recommended item; `because` is what weighed most for it, see `decode.why`.
+
+    In a list merged of several wishes' lists, `wish` is the one for which the item is there.
+    """
 
     item: str
     title: str
     price: float | None
     score: float
     because: tuple[Cause, ...] = ()
+    wish: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +55,39 @@ class Answers:
     enforced: tuple[str, ...]
     left: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One wish: what the model was asked, what it allows (bool [items]), the scores (float [items]).
+
+    `varied`: its list is to differ within itself. `held`, `left` and `notes` as in `Answers`.
+    """
+
+    request: Request
+    allowed: np.ndarray
+    scores: np.ndarray
+    held: tuple[str, ...]
+    left: tuple[str, ...]
+    notes: tuple[str, ...]
+    varied: bool
+
+    @property
+    def count(self) -> int:
+        """How many items it allows."""
+        return int(self.allowed.sum())
+
+
+def _of_all(wishes: Sequence[str], parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """What is said of all wishes, then what is said of some, with their words."""
+    every = [part for part in dict.fromkeys(parts[0]) if all(part in other for other in parts)]
+    some = [
+        f'{part} (for "{wish}")'
+        for wish, own in dict(zip(wishes, parts, strict=True)).items()
+        for part in own
+        if part not in every
+    ]
+    return (*every, *some)
 
 
 class Shop:
@@ -193,10 +128,89 @@ class Shop:
         more prompts. Raises `LlmrecError` for unknown ids, categories and attributes, and when the limits
         leave no item.
         """
+        return self.ask_many(user, history, (say,), k, filters, enforce, hear, why)[0]
+
+    def ask_many(
+        self,
+        user: str | None = None,
+        history: Sequence[str] | None = None,
+        wishes: Sequence[str] = (),
+        k: int = 10,
+        filters: Filters = NOTHING_SEEN,
+        enforce: bool = True,
+        hear: bool = True,
+        why: bool = False,
+    ) -> list[Answers]:
+        """A list for each of several wishes of one person, as `ask` gives it; the history is read once."""
+        found = []
+        for asked in self._asked(user, history, wishes, k, filters, enforce, hear):
+            items, scores = self._best(asked, min(k, asked.count))
+            answers = self._answers(items, scores, self._because([asked], items, [0] * len(items), why))
+            notes = (*asked.notes, *self._short(asked.count, k))
+            found.append(Answers(tuple(answers), asked.held, asked.left, notes))
+        return found
+
+    def ask_merged(
+        self,
+        user: str | None = None,
+        history: Sequence[str] | None = None,
+        wishes: Sequence[str] = (),
+        how: str = "weights",
+        weights: Sequence[float] | None = None,
+        k: int = 10,
+        filters: Filters = NOTHING_SEEN,
+        enforce: bool = True,
+        hear: bool = True,
+        why: bool = False,
+    ) -> Answers:
+        """One list for several wishes of one person, merged as `retrieve.merge` does.
+
+        Every item satisfies all that is enforced of the wish for which it is there.
+        """
+        asked = self._asked(user, history, wishes, k, filters, enforce, hear)
+        lists = [Ranked(*self._best(each, min(_DEPTH * k, each.count))) for each in asked]
+        varied = how == "weights" and any(each.varied for each in asked)
+        merged = merge(lists, k, "mmr" if varied else how, weights, self.recommender.item_vectors)
+        goals = merged.goals.tolist()
+        answers = [
+            replace(answer, wish=wishes[goal])
+            for answer, goal in zip(
+                self._answers(merged.items, merged.scores, self._because(asked, merged.items, goals, why)),
+                goals,
+                strict=True,
+            )
+        ]
+        return Answers(
+            tuple(answers),
+            _of_all(wishes, [each.held for each in asked]),
+            _of_all(wishes, [each.left for each in asked]),
+            (*_of_all(wishes, [each.notes for each in asked]), *self._short(len(answers), k)),
+        )
+
+    def _asked(
+        self,
+        user: str | None,
+        history: Sequence[str] | None,
+        wishes: Sequence[str],
+        k: int,
+        filters: Filters,
+        enforce: bool,
+        hear: bool,
+    ) -> list[_Asked]:
+        """What each wish means, allows, and how the model scores the catalogue for it."""
         if k < 1:
             raise LlmrecError(f"k is {k}, it must be at least 1")
+        if not wishes:
+            raise LlmrecError("there is no wish: ask at least one (it may be empty)")
         events, position = self.bundle.prepared.asker(user, history)
         self._check(filters)
+        found = [self._understood(say, events, position, filters, enforce, hear) for say in wishes]
+        scores = self.recommender.scores_many([each.request for each in found])
+        return [replace(each, scores=row) for each, row in zip(found, scores, strict=True)]
+
+    def _understood(
+        self, say: str, events: History, position: int | None, filters: Filters, enforce: bool, hear: bool
+    ) -> _Asked:
         wish = understand(say, self.lexicon, enforce, hear)
         notes = []
         allowed = self.recommender.filters.mask(wish.limits(filters), events)
@@ -207,23 +221,51 @@ class Shop:
             allowed = self.recommender.filters.mask(wish.limits(filters), events)
         limits = wish.limits(filters)
         held = limits_in_words(limits if events else replace(limits, exclude_seen=False), self.catalog)
-        count = int(allowed.sum())
-        if count == 0:
+        if not allowed.any():
             hint = "" if wish.enforced.empty else ", or enforce nothing of the wish (--no-enforce)"
             raise LlmrecError(f"no item of the catalogue is all of: {'; '.join(held)}: ask for less{hint}")
-        if count < k:
-            notes.append(f"only {count:,} of {len(self.catalog):,} items may be shown")
+        if wish.enforced.diverse:
+            held = (*held, "a list that differs within itself")
         request = Request(events, wish.heard, wish.meant, limits, position)
-        scores = self.recommender.scores([request])
-        index, best = top_k(scores, allowed[None], min(k, count))
-        reasons: Sequence[tuple[Cause, ...]] = [()] * index.shape[1]
-        if why:
-            reasons = causes(self.recommender, request, scores[0], index[0], allowed)
-        answers = []
-        for item, score, because in zip(index[0].tolist(), best[0].tolist(), reasons, strict=True):
-            found = self.catalog[item]
-            answers.append(Answer(found.id, found.title, found.price, score, because))
-        return Answers(tuple(answers), held, wish.left(limits, self.catalog), tuple(notes))
+        left = wish.left(limits, self.catalog)
+        return _Asked(request, allowed, np.zeros(0), held, left, tuple(notes), wish.enforced.diverse)
+
+    def _best(self, asked: _Asked, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The list of one wish, int64 [length], and its scores."""
+        pool = min(asked.count, _POOL * length) if asked.varied else length
+        index, best = top_k(asked.scores[None], asked.allowed[None], pool)
+        if not asked.varied:
+            return index[0], best[0]
+        # The weight of variety against that of fitting, which is 1.
+        balance = 1 / (1 + asked.request.objective.weight("diverse"))
+        chosen = mmr(scaled(best[0]), self.recommender.item_vectors(index[0]), length, balance)
+        return index[0, chosen], best[0, chosen]
+
+    def _because(
+        self, asked: Sequence[_Asked], items: np.ndarray, goals: Sequence[int], why: bool
+    ) -> list[tuple[Cause, ...]]:
+        """The causes of each item, which is there for the wish of that number."""
+        found: list[tuple[Cause, ...]] = [()] * len(items)
+        for goal in sorted(set(goals)) if why else ():
+            one, places = asked[goal], [place for place, other in enumerate(goals) if other == goal]
+            reasons = causes(self.recommender, one.request, one.scores, items[places], one.allowed)
+            for place, because in zip(places, reasons, strict=True):
+                found[place] = because
+        return found
+
+    def _answers(
+        self, items: np.ndarray, scores: np.ndarray, reasons: Sequence[tuple[Cause, ...]]
+    ) -> list[Answer]:
+        return [
+            Answer(item.id, item.title, item.price, score, because)
+            for item, score, because in zip(
+                (self.catalog[at] for at in items.tolist()), scores.tolist(), reasons, strict=True
+            )
+        ]
+
+    def _short(self, count: int, k: int) -> tuple[str, ...]:
+        """A note where `count` items are all that may be shown, and fewer than asked for."""
+        return (f"only {count:,} of {len(self.catalog):,} items may be shown",) if count < k else ()
 
     def _check(self, filters: Filters) -> None:
         """Refuse what a filter can only name by mistake; `FilterIndex.mask` checks the rest."""

@@ -25,12 +25,18 @@ def answers_table(answers: Answers, who: str, say: str) -> RenderableType:
     table.add_column("title", overflow="fold")
     table.add_column("price", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
+    wish = any(answer.wish for answer in answers.items)
+    if wish:
+        table.add_column("for", overflow="fold")
     because = any(answer.because for answer in answers.items)
     if because:
         table.add_column("weighed most", overflow="fold")
     for place, answer in enumerate(answers.items, start=1):
         price = "" if answer.price is None else f"{answer.price:.2f}"
-        cells = [str(place), answer.item, answer.title, price, f"{answer.score:.2f}"]
+        score = f"{answer.score:.3f}" if wish else f"{answer.score:.2f}"  # of a merged list a probability
+        cells = [str(place), answer.item, answer.title, price, score]
+        if wish:
+            cells.append(answer.wish)
         if because:
             cells.append(_because(answer))
         table.add_row(*(_text(cell) for cell in cells))

@@ -21,7 +21,7 @@ from llmrec.decode.contract import Filters, Request
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.files import sha256_of
 from llmrec.fit import fit
-from llmrec.recommend import LanguageRecommender
+from llmrec.language_recommender import LanguageRecommender
 
 ADAPTERS = ({"kind": "lora", "rank": 2}, {"kind": "prompt", "tokens": 3}, {"kind": "full"}, {"kind": "none"})
 

@@ -33,7 +33,7 @@ ENFORCED = [
 
 
 def test_there_are_examples():
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 7
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -21,7 +21,8 @@ from llmrec.decode.filters import FilterIndex, from_objective, merge
 from llmrec.decode.why import MOST_ITEMS, log_probabilities
 from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.fit import fit
-from llmrec.recommend import NOTHING_SEEN, LanguageRecommender, Shop
+from llmrec.language_recommender import LanguageRecommender
+from llmrec.recommend import NOTHING_SEEN, Shop
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.parse import parse
 from llmrec.verbalize.wishes import COMBINATIONS, KINDS, WishMaker

@@ -37,6 +37,12 @@ def test_all_of_an_answer_is_shown():
         assert part in text
 
 
+def test_a_merged_list_says_for_which_wish_an_item_is_there():
+    answers = Answers((Answer("a", "Red Mug", 2.5, 0.0123, wish="tea"), Answer("b", "Bag", 1.0, 0.5)), (), ())
+    text = shown(answers, "customer 7", "tea + ")
+    assert "for" in text and "tea " in text and "0.012" in text
+
+
 def test_what_is_not_there_takes_no_room():
     light = (Cause("Blue Mug", "b", 0.004),)
     text = shown(Answers((Answer("a", "Red Mug", None, 1.0),), (), ()))

@@ -26,10 +26,11 @@ MERGES = ("weights", "quotas", "round-robin", "mmr", "dpp")
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The list of one goal: distinct items int64 [n], best first, and their scores float [n].
+    """The list of one goal: distinct items int64 [n], first first, and their scores float [n].
 
-    Scores are log-odds, as the language model gives them: only differences within a list count. Raises
-    `ValueError` for what is no such list.
+    Scores are log-odds, as the language model gives them: only differences within a list count. Turns and
+    quotas go by the order, which need not be that of the scores (a diverse list). Raises `ValueError` for
+    what is no such list.
     """
 
     items: np.ndarray
@@ -40,8 +41,8 @@ class Ranked:
             raise ValueError(f"items have shape {self.items.shape}, scores {self.scores.shape}")
         if len(np.unique(self.items)) != len(self.items) or (self.items < 0).any():
             raise ValueError("a list names an item twice, or none")
-        if not np.isfinite(self.scores).all() or (np.diff(self.scores) > 0).any():
-            raise ValueError("the scores of a list are not finite, or not from best to worst")
+        if not np.isfinite(self.scores).all():
+            raise ValueError("the scores of a list are not finite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class _Mixture:
         for row, each in enumerate(lists):
             if len(each.items):
                 at = np.searchsorted(self.items, each.items)
-                odds = np.exp(each.scores.astype(np.float64) - each.scores[0])
+                odds = np.exp(each.scores.astype(np.float64) - each.scores.max())
                 parts[row, at] = shares[row] * odds / odds.sum()
                 inside[row, at] = True
         self.scores = parts.sum(axis=0)

@@ -1,0 +1,125 @@
+"""The tuned model as a recommender: prompts in, scores of the catalogue out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llmrec.bundle import Bundle
+from llmrec.config import Recipe
+from llmrec.data.catalog import Value
+from llmrec.data.events import History
+from llmrec.decode.contract import Request
+from llmrec.engines.contract import Branching, Engine
+from llmrec.retrieve.scoring import ScoringRecommender
+from llmrec.verbalize.prompt import Prompt
+
+
+class LanguageRecommender(ScoringRecommender):
+    """Scores the catalogue at the query tokens: max over queries of <U^T h_m, v> (URM section 1.3)."""
+
+    def __init__(self, bundle: Bundle, engine: Engine | None = None, name: str = "llmrec") -> None:
+        """`engine` must run the bundle's merged model; by default transformers does, on this machine."""
+        super().__init__(name, bundle.catalog)
+        self.bundle = bundle
+        self._tokens = bundle.tokens()
+        self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
+        self._table = np.array(bundle.item_matrix())
+        self.engine = bundle.engine() if engine is None else engine
+        self._inward, self._recent = bundle.head()
+        self.setting = _setting(bundle.recipe)
+
+    def prompt(self, request: Request) -> Prompt:
+        """The prompt that asks `request`, with as many of the newest events as fit the base model.
+
+        Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
+        """
+        return self._fitted(request)[0]
+
+    def _fitted(self, request: Request, most: int | None = None) -> tuple[Prompt, History]:
+        """The prompt, and the events that it holds, at most `most`."""
+        known: Mapping[str, Value] = {}
+        if request.user is not None:
+            known = self.bundle.prepared.attributes(request.user)
+        return self._tokens.fit(self._verbalizer, request.history, request.words, known, most=most)
+
+    def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
+        """One vector a query, float32 [requests, M, inner]; what prompts share at their head is read once."""
+        return self._vectors([self._fitted(request) for request in requests])
+
+    def user_vectors_many(self, requests: Sequence[Request]) -> np.ndarray:
+        """The same for several wishes of one user, whose history is read once whatever their length.
+
+        Where the base model's context is too small for all of a history, every wish is asked with as many
+        events as fit beside the one that leaves least room. Raises `ValueError` when users differ.
+        """
+        if any((each.history, each.user) != (requests[0].history, requests[0].user) for each in requests):
+            raise ValueError("the requests are not of one user with one history")
+        fitted = [self._fitted(request) for request in requests]
+        least = min((len(kept) for _, kept in fitted), default=0)
+        return self._vectors(
+            [
+                pair if len(pair[1]) == least else self._fitted(request, least)
+                for request, pair in zip(requests, fitted, strict=True)
+            ]
+        )
+
+    def _vectors(self, fitted: Sequence[tuple[Prompt, History]]) -> np.ndarray:
+        """User vectors of prompts and the events that they hold."""
+        if not fitted:
+            return np.zeros((0, self.bundle.recipe.prompt.queries, len(self._inward)), dtype=np.float32)
+        queries = self.bundle.recipe.prompt.queries
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, (prompt, _) in enumerate(fitted):
+            alike.setdefault(tuple(self._tokens.head(prompt)), []).append(row)
+        branchings, at = [], []
+        for head, rows in alike.items():
+            tails = [self._tokens.encode(fitted[row][0].tail) for row in rows]
+            ends = len(head) + np.array([len(tail) for tail in tails])[:, None]
+            branchings.append(Branching(head, tails))
+            at.append(np.insert(ends - queries + np.arange(queries), 0, len(head) - 1, axis=1))
+        found = np.empty((len(fitted), queries, len(self._inward)), dtype=np.float32)
+        for rows, states in zip(alike.values(), self.engine.branch_states(branchings, at), strict=True):
+            vectors = states @ self._inward.T
+            found[rows] = vectors[:, 1:]
+            if self.bundle.recipe.head.history_state:  # as `model.query_head` does
+                found[rows] += vectors[:, :1]
+        found += np.stack([self._of_recent(kept) for _, kept in fitted])[:, None]
+        return found
+
+    def _of_recent(self, history: History) -> np.ndarray:
+        """The part of a user vector that the newest items make, float32 [inner]."""
+        newest = [event.item for event in reversed(history)][: len(self._recent)]
+        found: np.ndarray = self._recent[: len(newest)] @ self._table[newest]
+        return found
+
+    def score(self, requests: Sequence[Request]) -> np.ndarray:
+        """Scores of all items, float32 [requests, items]."""
+        if not requests:
+            return np.zeros((0, len(self.catalog)), dtype=np.float32)
+        scores: np.ndarray = (self.user_vectors(requests) @ self._table.T).max(axis=1)
+        return scores
+
+    def scores_many(self, requests: Sequence[Request]) -> np.ndarray:
+        """Scores of all items for several wishes of one user; see `user_vectors_many`."""
+        self._check(requests)
+        # One wish at a time: the queries' scores of a large catalogue are many times those kept.
+        found: list[np.ndarray] = [
+            (each @ self._table.T).max(axis=0) for each in self.user_vectors_many(requests)
+        ]
+        return np.stack(found)
+
+    def item_vectors(self, items: np.ndarray) -> np.ndarray:
+        """Rows of V, float32 [n, inner], by which items are alike."""
+        rows: np.ndarray = self._table[items]
+        return rows
+
+
+def _setting(recipe: Recipe) -> str:
+    """The recipe in a few words, for reports."""
+    size = "all layers" if recipe.layers is None else f"first {recipe.layers} layers"
+    fresh = ", fresh weights" if recipe.random else ""
+    adapter = recipe.adapter.kind + (f" rank {recipe.adapter.rank}" if recipe.adapter.kind == "lora" else "")
+    return f"{Path(recipe.model).name}, {size}{fresh}, {adapter}, {recipe.prompt.queries} queries"
