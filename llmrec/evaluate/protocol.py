@@ -50,8 +50,9 @@ def ask(
 
 
 def questions(prepared: Prepared, split: str, fold: str) -> list[Case]:
-    """The cases of a fold; raises `LlmrecError` when there are none."""
-    cases = prepared.cases(split, fold)
+    """The cases of a fold whose target may be recommended; raises `LlmrecError` when there are none."""
+    retired = prepared.catalog.retired
+    cases = [case for case in prepared.cases(split, fold) if not retired[case.target]]
     if not cases:
         raise LlmrecError(f"the split {split!r} of {prepared.name} has no {fold} events: choose another")
     return cases
