@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmrec.bundle import Bundle, check_place, write_bundle
-from llmrec.config import Recipe, as_values
+from llmrec.config import Recipe, as_values, build
 from llmrec.data.catalog import Item
 from llmrec.data.description import load_description
 from llmrec.data.events import Event, History
@@ -112,6 +112,8 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     if recipe.items.id_start == "events":
         model.items.start_from(collaborative_vectors(train, len(prepared.catalog), recipe.items.inner))
     counts = torch.from_numpy(np.bincount(train.items, minlength=len(prepared.catalog)))
+    if recipe.items.newcomers:
+        model.items.set_newcomers(counts == 0)
     cases = prepared.cases(recipe.split, "valid")
     questions = [
         (example, np.array([event.item for event in history], dtype=np.int64))
@@ -125,11 +127,13 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         workspace / "run",
     )
     state = trainer.run()
+    model.items.settle()
     if processes.is_main_process:
         training = {
             "seconds": round(time.monotonic() - started, 1),
             "training_seconds": round(state.seconds, 1),
-            "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+            "tokens_per_second": round(state.tokens_per_second, 1),
+            "padding_share": round(state.padding_share, 4),
             "updates": state.update,
             "epochs": state.epoch,
             "best_epoch": state.best_epoch,
@@ -175,7 +179,7 @@ def _open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], Non
     if known is None:
         for name in ("data", "examples", "run"):
             shutil.rmtree(workspace / name, ignore_errors=True)
-    elif known.get("recipe") != values:
+    elif not _same_recipe(known.get("recipe"), recipe):
         raise LlmrecError(f"{workspace} belongs to another recipe: {again}")
 
     def claim(prepared: Prepared) -> None:
@@ -188,6 +192,14 @@ def _open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], Non
             )
 
     return claim
+
+
+def _same_recipe(known: Any, recipe: Recipe) -> bool:
+    """Whether plain values mean `recipe`; settings that came later were at their defaults then."""
+    try:
+        return build(Recipe, known, "workspace") == recipe
+    except LlmrecError:
+        return False
 
 
 def text_vectors(prepared: Prepared, encoder: str, workspace: Path) -> np.ndarray:

@@ -6,9 +6,9 @@ import torch
 from tiny_models import builder_of, random_history, tiny_catalog, tuned
 
 from llmrec.errors import LlmrecError
-from llmrec.model.query_head import RECENT_SCALE, QueryHead
+from llmrec.model.query_head import RECENT_SCALE, QueryHead, best_scores
 from llmrec.tune.collate import Example, Tail, collate
-from llmrec.tune.losses import NegativeSampler, RetrievalLoss, sampled_softmax
+from llmrec.tune.losses import RetrievalLoss
 from llmrec.tune.settings import LossSettings
 
 CATALOG = tiny_catalog()
@@ -71,18 +71,49 @@ def test_the_best_query_counts(ready) -> None:
     torch.testing.assert_close(plain.best(states, table), (states[:, 1:] @ outward.T).max(dim=1).values)
 
 
+@pytest.mark.parametrize("queries", [1, 2, 5])
+def test_the_best_scores_and_their_gradients_are_those_of_the_maximum(queries: int) -> None:
+    torch.manual_seed(queries)
+    vectors = torch.randn(7, queries, 6, requires_grad=True)
+    table, upstream = torch.randn(11, 6, requires_grad=True), torch.randn(7, 11)
+    plain = (vectors @ table.T).amax(dim=1)
+    ours = best_scores(vectors, table)
+    torch.testing.assert_close(ours, plain)
+    for one, two in zip(
+        torch.autograd.grad(ours, (vectors, table), upstream),
+        torch.autograd.grad(plain, (vectors, table), upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)
+
+
 def gradients(model, loss, batch) -> dict[str, torch.Tensor]:
     model.zero_grad()
     sum(loss(batch)).backward()
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def test_the_sampled_softmax_tends_to_the_full_one_in_value_and_gradient(ready) -> None:
+@pytest.mark.parametrize("hard_share", [0.0, 0.5])
+@pytest.mark.parametrize("sampler", ["uniform", "popularity", "mixed"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_sampled_softmax_tends_to_the_full_one_in_value_and_gradient(
+    ready, sampler: str, hard_share: float, smoothing: float
+) -> None:
     model, batch = ready
-    full = RetrievalLoss(model, LossSettings(), COUNTS)
-    sampled = RetrievalLoss(model, LossSettings(full_softmax_up_to=0, negatives=60_000), COUNTS)
+    full = RetrievalLoss(model, LossSettings(label_smoothing=smoothing), COUNTS)
+    settings = LossSettings(
+        full_softmax_up_to=0,
+        negatives=60_000,
+        sampler=sampler,
+        label_smoothing=smoothing,
+        hard_share=hard_share,
+        hard_top=5,
+    )
+    sampled = RetrievalLoss(model, settings, COUNTS)
     assert full.sampler is None and sampled.sampler is not None
-    wanted, exact = by_hand(model, batch), gradients(model, full, batch)
+    if hard_share:
+        sampled.sampler.pool = sampled.hard_negatives(batch)
+    wanted, exact = by_hand(model, batch, smoothing), gradients(model, full, batch)
     torch.manual_seed(0)
     with torch.no_grad():
         assert [loss.item() for loss in sampled(batch)] == pytest.approx(wanted, abs=0.01)
@@ -92,49 +123,46 @@ def test_the_sampled_softmax_tends_to_the_full_one_in_value_and_gradient(ready) 
         assert (near[name] - gradient).norm() < 0.05 * gradient.norm() + 1e-4, name
 
 
-def test_without_the_correction_the_sampled_softmax_is_biased() -> None:
-    torch.manual_seed(0)
-    items, number = len(COUNTS), 100_000
-    # As in life, what sells scores high.
-    scores = (torch.randn(8, items) + 0.3 * COUNTS.log()).requires_grad_()
-    targets = torch.arange(8)
-    sampler = NegativeSampler(COUNTS, 0.7)
-    drawn = sampler.draw(number, torch.device("cpu"))
-    frequency = torch.bincount(drawn, minlength=items) / number
-    torch.testing.assert_close(frequency, sampler.probabilities, atol=5e-3, rtol=0)
-
-    def loss(log_q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        positive = scores.gather(1, targets[:, None])[:, 0]
-        value = sampled_softmax(positive, scores[:, drawn], targets, drawn, log_q)
-        return value, torch.autograd.grad(value, scores)[0]
-
-    exact = torch.nn.functional.cross_entropy(scores, targets)
-    exact_gradient = torch.autograd.grad(exact, scores)[0]
-    right, right_gradient = loss((sampler.probabilities * number).log())
-    # As if all items were drawn equally often: right for no popularity at all.
-    naive, naive_gradient = loss(torch.full((items,), number / items).log())
-    assert abs(right - exact) < 0.01 < 0.2 < abs(naive - exact)
-    assert (right_gradient - exact_gradient).norm() < 0.1 * (naive_gradient - exact_gradient).norm()
+def test_a_loss_without_weight_is_not_computed(ready) -> None:
+    model, batch = ready
+    both = RetrievalLoss(model, LossSettings(), COUNTS)(batch)
+    for name, other in (("sequence_weight", 1), ("query_weight", 0)):
+        some = RetrievalLoss(model, LossSettings(**{name: 0.0}), COUNTS)(batch)
+        assert some[1 - other].item() == 0.0
+        torch.testing.assert_close(some[other], both[other])
+        some[0].backward(retain_graph=True)  # a distributed wrapper waits for every parameter
+        some[1].backward()
+        assert all(value.grad is not None for value in model.parameters() if value.requires_grad)
 
 
-def test_a_draw_that_is_the_target_is_left_out() -> None:
-    torch.manual_seed(1)
-    positive, negative = torch.randn(2), torch.randn(2, 5)
-    targets, drawn, log_q = torch.tensor([3, 4]), torch.tensor([3, 0, 3, 1, 4]), torch.randn(6)
-    together = sampled_softmax(positive, negative, targets, drawn, log_q)
-    apart = [
-        sampled_softmax(
-            positive[row : row + 1],
-            negative[row : row + 1, drawn != target],
-            targets[row : row + 1],
-            drawn[drawn != target],
-            log_q,
-        )
-        for row, target in enumerate(targets)
-    ]
-    torch.testing.assert_close(together, torch.stack(apart).mean())
-    only_hits = sampled_softmax(positive[:1], negative[:1, :1], targets[:1], drawn[:1], log_q)
-    assert only_hits.item() == 0.0  # nothing to be told apart from
+def test_newcomers_are_in_no_softmax(ready) -> None:
+    model, batch = ready
+    prompts = batch.ids[batch.ids >= model.base] - model.base
+    used = torch.cat([batch.item_targets, batch.query_targets, prompts])
+    newcomer = torch.ones(len(CATALOG), dtype=torch.bool)
+    newcomer[used[used < len(CATALOG)]] = False
+    assert newcomer.sum() > 3
+    model.items.set_newcomers(newcomer)
+    try:
+        losses = {}
+        for name, settings in {
+            "full": LossSettings(),
+            "sampled": LossSettings(full_softmax_up_to=0, negatives=60_000, sampler="uniform"),
+        }.items():
+            loss = RetrievalLoss(model, settings, COUNTS)
+            torch.manual_seed(0)
+            losses[name] = loss(batch)
+            grad = torch.autograd.grad(sum(losses[name]), model.items.id_part)[0]
+            assert (grad[newcomer] == 0).all() and (grad[~newcomer].abs().sum(1) > 0).all()
+        torch.testing.assert_close(losses["full"], losses["sampled"], atol=0.01, rtol=0)
+        with torch.no_grad():
+            table = model.items()
+            states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)[batch.query_rows]
+            scores = model.head.best(states, table, batch.query_recent)[:, ~newcomer]
+            places = torch.cumsum(~newcomer, 0)[batch.query_targets] - 1
+        torch.testing.assert_close(losses["full"][1], torch.nn.functional.cross_entropy(scores, places))
+    finally:
+        model.items.newcomer = None
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 8.0])
@@ -146,7 +174,8 @@ def test_items_that_are_hardly_ever_drawn_do_no_harm(ready, power: float) -> Non
     loss = RetrievalLoss(model, settings, counts)
     assert all(torch.isfinite(value).all() for value in gradients(model, loss, batch).values())
     if power == 0.0:
-        torch.testing.assert_close(loss.sampler.probabilities, torch.full((24,), 1 / 24))
+        expected = torch.full((24,), 1 / 24, dtype=torch.float64)
+        torch.testing.assert_close(loss.sampler.probabilities, expected)
 
 
 def test_a_batch_without_items_has_a_loss_of_zero_there(ready) -> None:
@@ -161,6 +190,9 @@ def test_a_batch_without_items_has_a_loss_of_zero_there(ready) -> None:
     ("values", "said"),
     [
         ({"negatives": 0}, "negatives is 0"),
+        ({"sampler": "hard"}, "sampler is 'hard', it must be one of: uniform, popularity, in_batch, mixed"),
+        ({"hard_share": 1.0}, "hard_share is 1.0"),
+        ({"hard_every": 0}, "hard_every is 0"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"query_weight": -1.0}, "query_weight is -1.0"),
         ({"popularity_power": float("nan")}, "popularity_power is nan"),

@@ -55,7 +55,15 @@ def _around(
     words = model.get_input_embeddings()
     # As they enter the model: some (Gemma) scale what they look up.
     spread = float(words(torch.arange(min(4096, words.num_embeddings))).detach().float().std())
-    items = ItemTokens(torch.from_numpy(np.array(text_vectors)), width, inner, settings.items.parts, spread)
+    items = ItemTokens(
+        torch.from_numpy(np.array(text_vectors)),
+        width,
+        inner,
+        settings.items.parts,
+        spread,
+        settings.items.dropout,
+        settings.items.without_id,
+    )
     head = QueryHead(
         width, inner, settings.queries, spread, settings.head.history_state, settings.head.recent
     )

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from llmrec.model.settings import PARTS
 
 INNER_STD = 0.05
 """Spread of the item vectors at the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRows:
+    """Rows of V computed once for a step: `values` [rows, inner] of the catalogue's items `index`.
+
+    `index` is int64 [rows] and sorted, None for the whole catalogue.
+    """
+
+    values: Tensor
+    index: Tensor | None = None
+
+    def at(self, items: Tensor) -> Tensor:
+        """Rows [..., inner] of catalogue indices [...], all of which must be among `index`."""
+        return functional.embedding(self.places(items), self.values)
+
+    def places(self, items: Tensor) -> Tensor:
+        """Where in `values` the catalogue indices [...] stand."""
+        return items if self.index is None else torch.searchsorted(self.index, items)
 
 
 class ItemTokens(nn.Module):
@@ -24,6 +45,8 @@ class ItemTokens(nn.Module):
     """
 
     text_vectors: Tensor
+    newcomer: Tensor | None
+    """bool [items]: items without an id part of their own, None when there are none; see `ItemSettings`."""
 
     def __init__(
         self,
@@ -32,13 +55,21 @@ class ItemTokens(nn.Module):
         inner: int = 128,
         parts: str = "both",
         embedding_std: float = 0.02,
+        dropout: float = 0.0,
+        without_id: str = "mean",
     ) -> None:
-        """`text_vectors` [items, text width], unit rows; `embedding_std`: spread of the words' embeddings."""
+        """`text_vectors` [items, text width], unit rows; `embedding_std`: spread of the words' embeddings.
+
+        `dropout` and `without_id` as in `model.settings.ItemSettings`.
+        """
         super().__init__()
         if parts not in PARTS:
             raise ValueError(f"parts is {parts!r}, it must be one of: {', '.join(PARTS)}")
         items, width = text_vectors.shape
         self.parts = parts
+        self.dropout = dropout
+        self.without_id = without_id
+        self.register_buffer("newcomer", None, persistent=False)
         self.register_buffer("text_vectors", text_vectors.float(), persistent=False)
         self.id_part = nn.Parameter(torch.randn(items, inner) * INNER_STD)
         self.text_map = nn.Linear(width, inner, bias=False)
@@ -56,13 +87,46 @@ class ItemTokens(nn.Module):
         with torch.no_grad():
             self.id_part.copy_(torch.from_numpy(factors) * INNER_STD)
 
+    def set_newcomers(self, newcomer: Tensor) -> None:
+        """Let the items where `newcomer` bool [items] is true do without an id part of their own."""
+        self.newcomer = newcomer.to(self.id_part.device) if bool(newcomer.any()) else None
+
+    def settle(self) -> None:
+        """Write into the id parts of newcomers what stands in for them, for use from now on."""
+        if self.newcomer is not None:
+            with torch.no_grad():
+                self.id_part[self.newcomer] = self.stand_in()
+            self.newcomer = None
+
+    def stand_in(self) -> Tensor:
+        """What an item without an id part has in its place, [inner]; no gradient goes through it."""
+        ids = self.id_part.detach()
+        if self.without_id == "zero":
+            return torch.zeros_like(ids[0])
+        return ids.mean(0) if self.newcomer is None else ids[~self.newcomer].mean(0)
+
     def forward(self, index: Tensor | None = None) -> Tensor:
-        """Rows of V, float [len(index), inner]; all of them without `index`."""
-        ids = self.id_part if index is None else self.id_part[index]
+        """Rows of V, float [len(index), inner]; all of them without `index`.
+
+        In training each call draws anew which items do without their id part: make the rows of a step once.
+        """
         if self.parts == "id_only":
-            return ids
+            return self._ids(index)
         text: Tensor = self.text_map(self.text_vectors if index is None else self.text_vectors[index])
-        return text if self.parts == "text_only" else ids + text
+        return text if self.parts == "text_only" else self._ids(index) + text
+
+    def _ids(self, index: Tensor | None) -> Tensor:
+        """Id parts, or what stands in for them, [len(index), inner]."""
+        ids = self.id_part if index is None else self.id_part[index]
+        without = self.newcomer if index is None or self.newcomer is None else self.newcomer[index]
+        if self.training and self.dropout:
+            dropped = torch.rand(len(ids), device=ids.device) < self.dropout
+            without = dropped if without is None else without | dropped
+        return ids if without is None else torch.where(without[:, None], self.stand_in(), ids)
+
+    def rows(self, index: Tensor | None = None) -> ItemRows:
+        """The rows of a step; `index` int64, sorted and without repetition."""
+        return ItemRows(self(index), index)
 
     def tokens(self, table: Tensor) -> Tensor:
         """Token embeddings [..., hidden] of rows of V [..., inner]."""

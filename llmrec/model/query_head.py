@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 RECENT_SCALE = 10.0
 """What the newest item's row counts at the start; rows are small (see `item_tokens.INNER_STD`)."""
@@ -65,17 +68,55 @@ class QueryHead(nn.Module):
         """K, the number of newest items that user vectors are made with."""
         return len(self.recent) if hasattr(self, "recent") else 0
 
-    def of_recent(self, rows: Tensor, known: Tensor) -> Tensor:
-        """Weighted sums [..., inner] of rows of V [..., K, inner], newest first, where `known` [..., K]."""
-        weights = RECENT_SCALE * self.recent * known
-        return (weights[..., None] * rows).sum(dim=-2)
+    def of_recent(self, table: Tensor, recent: Tensor) -> Tensor:
+        """Weighted sums [n, inner] of the rows of `table` [rows, inner] at `recent` int64 [n, K].
+
+        The newest item stands first, -1 for none.
+        """
+        weights = RECENT_SCALE * self.recent * (recent >= 0)
+        return functional.embedding_bag(
+            recent.clamp(min=0), table, mode="sum", per_sample_weights=weights.to(table.dtype)
+        )
 
     def best(self, states: Tensor, table: Tensor, recent: Tensor | None = None) -> Tensor:
-        """Scores [..., items] of states [..., 1 + M, hidden]: the maximum over the M queries.
+        """Scores [n, items] of states [n, 1 + M, hidden]: the maximum over the M queries.
 
-        `recent` int64 [..., K] are the newest items, -1 for none.
+        `recent` int64 [n, K] are the newest items, -1 for none.
         """
         vectors = self.at_queries(self.vectors(states))
         if recent is not None and self.remembered:
-            vectors = vectors + self.of_recent(table[recent.clamp(min=0)], recent >= 0)[..., None, :]
-        return (vectors @ table.T).amax(dim=-2)
+            vectors = vectors + self.of_recent(table, recent)[:, None]
+        return best_scores(vectors, table)
+
+
+def best_scores(vectors: Tensor, table: Tensor) -> Tensor:
+    """Maximum over the M queries of the inner products: [n, rows] of [n, M, inner] and [rows, inner]."""
+    if vectors.shape[1] == 1:
+        return vectors[:, 0] @ table.T
+    best: Tensor = _BestScores.apply(vectors, table)  # type: ignore[no-untyped-call]
+    return best
+
+
+class _BestScores(torch.autograd.Function):
+    """One query after another: scores of all M at a time are M times the memory, and slower on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, table: Tensor) -> Tensor:
+        best = vectors[:, 0] @ table.T
+        winner = torch.zeros(best.shape, dtype=torch.int16, device=best.device)
+        for query in range(1, vectors.shape[1]):
+            scores = vectors[:, query] @ table.T
+            winner.masked_fill_(scores > best, query)
+            torch.maximum(best, scores, out=best)
+        ctx.save_for_backward(vectors, table, winner)
+        return best
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        vectors, table, winner = ctx.saved_tensors
+        of_vectors, of_table = torch.empty_like(vectors), torch.zeros_like(table)
+        for query in range(vectors.shape[1]):
+            won = grads[0] * (winner == query)
+            of_vectors[:, query] = won @ table
+            of_table.addmm_(won.T, vectors[:, query])
+        return of_vectors, of_table

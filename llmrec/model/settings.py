@@ -9,6 +9,7 @@ from llmrec.errors import LlmrecError
 ADAPTERS = ("lora", "prompt", "full", "none")
 PARTS = ("both", "id_only", "text_only")
 STARTS = ("events", "random")
+STAND_INS = ("mean", "zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,21 @@ class ItemSettings:
     The encoder is a known name, a hub name or a directory, or "hash", which needs no model and only knows
     which words texts share. The id part starts from a factorisation of the training events ("events") or
     at random.
+
+    dropout: chance that an item stands in a step, at input and output, without its own id part, so that text
+    alone learns to reach items (URM section 1.4: items never seen). without_id: what an item without an id
+    part has in its place, the mean of the others' or zero. newcomers: items without a training event are as
+    if they came later: they have no id part and are never a negative; otherwise all that training teaches
+    of them is that nobody takes them.
     """
 
     inner: int = 128
     parts: str = "both"
     id_start: str = "events"
     text_encoder: str = "all-minilm-l6-v2"
+    dropout: float = 0.0
+    without_id: str = "mean"
+    newcomers: bool = False
 
     def __post_init__(self) -> None:
         if self.parts not in PARTS:
@@ -32,6 +42,14 @@ class ItemSettings:
             raise LlmrecError(f"items: id_start is {self.id_start!r}, it must be one of: {', '.join(STARTS)}")
         if self.inner < 1:
             raise LlmrecError(f"items: inner is {self.inner}, it must be at least 1")
+        if self.without_id not in STAND_INS:
+            raise LlmrecError(
+                f"items: without_id is {self.without_id!r}, it must be one of: {', '.join(STAND_INS)}"
+            )
+        if not 0 <= self.dropout <= 1:
+            raise LlmrecError(f"items: dropout is {self.dropout}, it must be from 0 to 1")
+        if self.dropout and self.parts != "both":
+            raise LlmrecError(f"items: dropout needs both parts of an item, parts is {self.parts!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from llmrec.model.adapters import causal_lm, soft_prompt
 from llmrec.model.attention import attention_inputs
-from llmrec.model.item_tokens import ItemTokens
+from llmrec.model.item_tokens import ItemRows, ItemTokens
 from llmrec.model.query_head import QueryHead
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ class TunedModel(nn.Module):
         """The causal language model inside, adapters in place."""
         return causal_lm(self.backbone)
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Embeddings [..., hidden] of ids [...]: words looked up, items computed where they occur."""
+    def embed(self, ids: Tensor, rows: ItemRows | None = None) -> Tensor:
+        """Embeddings [..., hidden] of ids [...]: words looked up, items computed where they occur.
+
+        `rows` are rows of V made before, all items of `ids` among them.
+        """
         first_query = self.base + len(self.items.text_vectors)
         words = self.language_model.get_input_embeddings()
         embedded: Tensor = words(torch.where(ids < self.base, ids, 0))
@@ -46,21 +49,24 @@ class TunedModel(nn.Module):
             other = torch.cat([other, soft])
         is_item = (ids >= self.base) & (ids < first_query)
         is_other = ids >= first_query
-        item_tokens = self.items.tokens(self.items(ids[is_item] - self.base))
+        items = ids[is_item] - self.base
+        item_tokens = self.items.tokens(self.items(items) if rows is None else rows.at(items))
         embedded = embedded.masked_scatter(is_item[..., None], item_tokens.to(embedded.dtype))
         return embedded.masked_scatter(
             is_other[..., None], other[ids[is_other] - first_query].to(embedded.dtype)
         )
 
-    def forward(self, ids: Tensor, visible: Tensor, positions: Tensor) -> Tensor:
+    def forward(
+        self, ids: Tensor, visible: Tensor, positions: Tensor, rows: ItemRows | None = None
+    ) -> Tensor:
         """Hidden states [batch, length, hidden] after the final norm.
 
         ids and positions int64 [batch, length]; visible bool [batch, length, length]: whether the token of
-        the row may look at the token of the column.
+        the row may look at the token of the column. `rows` as for `embed`.
         """
         model = self.language_model
         output = model.get_decoder()(
-            inputs_embeds=self.dropout(self.embed(ids)),
+            inputs_embeds=self.dropout(self.embed(ids, rows)),
             position_ids=positions,
             use_cache=False,
             **attention_inputs(model, visible, positions),

@@ -18,17 +18,31 @@ from llmrec.files import read_json, replace_directory, replace_file, write_json
 
 @dataclass(slots=True)
 class RunState:
-    """How far a run is. `best` is the best validation figure so far, of epoch `best_epoch`."""
+    """How far a run is. `best` is the best validation figure so far, of epoch `best_epoch`.
+
+    `tokens` were read so far, in rows with room for `places`.
+    """
 
     epoch: int = 0
     batch: int = 0
     update: int = 0
     tokens: int = 0
+    places: int = 0
     seconds: float = 0.0
     best: float = float("-inf")
     best_epoch: int = -1
     finished: bool = False
     log: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of training a second, padding left out, validation's time included."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the places in rows that held no token."""
+        return max(0.0, 1.0 - self.tokens / self.places) if self.places else 0.0
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -56,13 +70,13 @@ def save_checkpoint(
     directory: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    average: Mapping[str, Tensor],
+    kept: Mapping[str, Tensor],
     state: RunState,
     settings: Any,
 ) -> None:
     """Write a checkpoint, whole or not at all. `settings` (a dataclass) must be the same on resume.
 
-    `average` holds the averaged weights (`tune.average`), none when there is no average.
+    `kept` is what else a run goes on with: averaged weights (`tune.average`), hard negatives.
     """
     moments = {
         f"{number}.{name}": value
@@ -72,7 +86,7 @@ def save_checkpoint(
     with replace_directory(directory) as temporary:
         save_tensors(temporary / "model.safetensors", trainable(model))
         save_tensors(temporary / "optimizer.safetensors", moments)
-        save_tensors(temporary / "average.safetensors", average)
+        save_tensors(temporary / "average.safetensors", kept)
         values = asdict(state)
         if state.best_epoch < 0:
             values["best"] = None
@@ -83,10 +97,10 @@ def load_checkpoint(
     directory: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    average: Mapping[str, Tensor],
+    kept: Mapping[str, Tensor],
     settings: Any,
 ) -> RunState | None:
-    """Restore a run from its checkpoint, `average` in place; None when there is none.
+    """Restore a run from its checkpoint, `kept` in place; None when there is none.
 
     Raises `LlmrecError` when it was written under other settings, or is damaged.
     """
@@ -94,11 +108,11 @@ def load_checkpoint(
         return None
     try:
         saved = read_json(directory / "state.json", "checkpoint")
-        _same_settings(directory, saved["settings"], asdict(settings))
+        _same_settings(directory, saved["settings"], settings)
         load_trainable(model, load_file(directory / "model.safetensors"))
-        averaged = load_file(directory / "average.safetensors")
-        for name, value in average.items():
-            value.copy_(averaged[name])
+        others = load_file(directory / "average.safetensors")
+        for name, value in kept.items():
+            value.copy_(others[name])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in load_file(directory / "optimizer.safetensors").items():
             number, _, which = name.partition(".")
@@ -112,8 +126,10 @@ def load_checkpoint(
         ) from error
 
 
-def _same_settings(directory: Path, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    changed = [name for name, value in asked.items() if saved.get(name) != value]
+def _same_settings(directory: Path, saved: Mapping[str, Any], settings: Any) -> None:
+    usual = asdict(type(settings)())  # a setting that came later was at its default then
+    asked = asdict(settings)
+    changed = [name for name, value in asked.items() if saved.get(name, usual[name]) != value]
     if changed:
         raise LlmrecError(
             f"{directory} was written with other settings ({', '.join(changed)}): "

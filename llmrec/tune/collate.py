@@ -4,6 +4,9 @@ A row holds the head of a user's prompt and behind it several tails. The mask sh
 its cut point and itself, nothing else, and its positions go on from the cut: each tail sees exactly what a
 prompt of its own would have shown it (a test compares). So one pass over a history trains many prompts,
 and the items of the head train next-item prediction as they go (SASRec's sequence loss).
+
+Rows are padded to one length. Histories of like lengths stand in one step (`ExampleTable.batches`); with
+`pack` several short ones share a row too, each hidden from the others, where that leaves less padding.
 """
 
 from __future__ import annotations
@@ -55,7 +58,8 @@ class Batch:
     item_rows, item_targets int64 [n]; query_rows int64 [p, 1 + M] (the last
     token before the cut, then the queries), query_targets int64 [p].
     item_recent int64 [n, K] and query_recent [p, K]: the newest items before each, -1 for none.
-    `tokens` counts real tokens, padding left out.
+    item_of int64 [n] and query_of [p]: which example of the step each belongs to.
+    `tokens` counts real tokens, padding left out; `places` those of all rows.
     """
 
     ids: Tensor
@@ -67,7 +71,14 @@ class Batch:
     query_targets: Tensor
     item_recent: Tensor
     query_recent: Tensor
+    item_of: Tensor
+    query_of: Tensor
     tokens: int
+
+    @property
+    def places(self) -> int:
+        """Tokens that the rows hold, padding included."""
+        return self.ids.numel()
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device."""
@@ -78,50 +89,109 @@ class Batch:
         return Batch(**moved)
 
 
-def collate(examples: Sequence[Example], queries: int, recent: int = 0) -> Batch:
-    """Pad and mask examples whose tails each end with `queries` query tokens; `recent` is K of `Batch`."""
-    size, length = len(examples), max(example.length for example in examples)
-    ids = np.zeros((size, length), dtype=np.int64)
-    positions = np.zeros((size, length), dtype=np.int64)
-    visible = np.zeros((size, length, length), dtype=bool)
+def collate(examples: Sequence[Example], queries: int, recent: int = 0, pack: bool = False) -> Batch:
+    """Pad and mask examples whose tails each end with `queries` query tokens; `recent` is K of `Batch`.
+
+    With `pack` examples may share rows.
+    """
+    rows, starts, shape = _places([example.length for example in examples], pack)
+    length = shape[1]
+    ids, positions = np.zeros((2, *shape), dtype=np.int64)
+    visible = np.zeros((*shape, length), dtype=bool)
     # Padding looks at itself: a softmax over nothing would be NaN.
     visible[:, np.arange(length), np.arange(length)] = True
     causal = np.tril(np.ones((length, length), dtype=bool))
-    item_rows, item_targets, query_rows, query_targets = [], [], [], []
-    item_recent, query_recent = [], []
-    for row, example in enumerate(examples):
-        end = len(example.head)
-        ids[row, :end] = example.head
-        positions[row, :end] = np.arange(end)
-        visible[row, :end, :end] = causal[:end, :end]
+    items, prompts = _Reads(recent), _Reads(recent)
+    for number, (example, row, start) in enumerate(zip(examples, rows, starts, strict=True)):
+        end = start + len(example.head)
+        ids[row, start:end] = example.head
+        positions[row, start:end] = np.arange(end - start)
+        visible[row, start:end, start:end] = causal[: end - start, : end - start]
         newest = _newest(example.items, recent)
-        for number, (at, target) in enumerate(zip(example.item_at, example.next_item, strict=True), 1):
+        for event, (at, target) in enumerate(zip(example.item_at, example.next_item, strict=True), 1):
             if target >= 0:
-                item_recent.append(newest[number])
-                item_rows.append(row * length + at)
-                item_targets.append(target)
+                items.add(row * length + start + at, target, newest[event], number)
         for tail in example.tails:
-            start, end = end, end + len(tail.ids)
-            ids[row, start:end] = tail.ids
-            positions[row, start:end] = np.arange(tail.cut, tail.cut + len(tail.ids))
-            visible[row, start:end, : tail.cut] = True
-            visible[row, start:end, start:end] = causal[: end - start, : end - start]
+            begin, end = end, end + len(tail.ids)
+            cut = start + tail.cut
+            ids[row, begin:end] = tail.ids
+            positions[row, begin:end] = np.arange(tail.cut, tail.cut + len(tail.ids))
+            visible[row, begin:end, start:cut] = True
+            visible[row, begin:end, begin:end] = causal[: end - begin, : end - begin]
             at_queries = range(row * length + end - queries, row * length + end)
-            query_rows.append([row * length + tail.cut - 1, *at_queries])
-            query_targets.append(tail.target)
-            query_recent.append(newest[tail.events])
+            prompts.add([row * length + cut - 1, *at_queries], tail.target, newest[tail.events], number)
+    item_rows, item_targets, item_recent, item_of = items.tensors()
+    query_rows, query_targets, query_recent, query_of = prompts.tensors(1 + queries)
     return Batch(
         torch.from_numpy(ids),
         torch.from_numpy(positions),
         torch.from_numpy(visible),
-        torch.tensor(item_rows, dtype=torch.int64),
-        torch.tensor(item_targets, dtype=torch.int64),
-        torch.tensor(query_rows, dtype=torch.int64).reshape(-1, 1 + queries),
-        torch.tensor(query_targets, dtype=torch.int64),
-        torch.from_numpy(np.array(item_recent, dtype=np.int64).reshape(len(item_rows), recent)),
-        torch.from_numpy(np.array(query_recent, dtype=np.int64).reshape(len(query_rows), recent)),
+        item_rows,
+        item_targets,
+        query_rows,
+        query_targets,
+        item_recent,
+        query_recent,
+        item_of,
+        query_of,
         sum(example.length for example in examples),
     )
+
+
+class _Reads:
+    """What is read of the states of a step: where, with which target, after which items, of whom."""
+
+    def __init__(self, recent: int) -> None:
+        self._recent = recent
+        self._rows: list[int | list[int]] = []
+        self._targets: list[int] = []
+        self._newest: list[np.ndarray] = []
+        self._of: list[int] = []
+
+    def add(self, row: int | list[int], target: int, newest: np.ndarray, of: int) -> None:
+        self._rows.append(row)
+        self._targets.append(target)
+        self._newest.append(newest)
+        self._of.append(of)
+
+    def tensors(self, *width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows int64 [n, *width], targets [n], newest items [n, K] and examples [n]."""
+        newest = np.array(self._newest, dtype=np.int64).reshape(len(self._of), self._recent)
+        return (
+            torch.tensor(self._rows, dtype=torch.int64).reshape(-1, *width),
+            torch.tensor(self._targets, dtype=torch.int64),
+            torch.from_numpy(newest),
+            torch.tensor(self._of, dtype=torch.int64),
+        )
+
+
+_WIDER = 5
+"""Row lengths tried in packing, from the longest example's to one and a half times that."""
+
+
+def _places(lengths: Sequence[int], pack: bool) -> tuple[list[int], list[int], tuple[int, int]]:
+    """The row and the first place of each example, and the shape (rows, length) of all.
+
+    Packing is first fit, longest first, at the row length that leaves the fewest places; longer rows cost
+    attention, which sees the whole row.
+    """
+    longest = max(lengths)
+    best = list(range(len(lengths))), [0] * len(lengths), (len(lengths), longest)
+    order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
+    for step in range(_WIDER if pack else 0):
+        width = longest + longest * step // (2 * (_WIDER - 1))
+        rows, starts, ends = [0] * len(lengths), [0] * len(lengths), list[int]()
+        for number in order:
+            room = (row for row, end in enumerate(ends) if end + lengths[number] <= width)
+            row = next(room, len(ends))
+            if row == len(ends):
+                ends.append(0)
+            rows[number], starts[number] = row, ends[row]
+            ends[row] += lengths[number]
+        shape = len(ends), max(ends)
+        if shape[0] * shape[1] < best[2][0] * best[2][1]:
+            best = rows, starts, shape
+    return best
 
 
 def _newest(items: Sequence[int], recent: int) -> np.ndarray:

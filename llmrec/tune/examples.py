@@ -21,6 +21,7 @@ from llmrec.data.prepared import Case, Prepared
 from llmrec.errors import DataError
 from llmrec.files import read_json, replace_directory, write_json
 from llmrec.model.tokens import PromptTokens
+from llmrec.tune.augment import augmented
 from llmrec.tune.collate import Example, Tail
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.render import Verbalizer
@@ -73,6 +74,7 @@ class ExampleBuilder:
         """One pass over a window; None when it has no next item to learn."""
         if len(window) < 2:
             return None
+        window = augmented(window, self.settings, rng)
         window, head = self._ordered(window, attributes, rng)
         targets = [event.item for event in window[1:]]
         # A cut after no event at all is among them: the prompt of someone without a history.

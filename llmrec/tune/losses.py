@@ -6,81 +6,105 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmrec.model.item_tokens import ItemRows
+from llmrec.model.query_head import best_scores
 from llmrec.model.tuned import TunedModel
 from llmrec.tune.collate import Batch
+from llmrec.tune.hard import hardest
+from llmrec.tune.negatives import Candidates, NegativeSampler, sampled_softmax
 from llmrec.tune.settings import LossSettings
 
 
-class NegativeSampler:
-    """Draws items with known probabilities; `counts` are the train counts [items]."""
-
-    def __init__(self, counts: Tensor, power: float) -> None:
-        weights = (counts.double() + 1.0) ** power
-        self.probabilities = (weights / weights.sum()).float()
-        self._cumulative = torch.cumsum(weights / weights.sum(), 0)
-
-    def draw(self, number: int, device: torch.device) -> Tensor:
-        """Items int64 [number], with replacement, from torch's global generator."""
-        uniform = torch.rand(number, dtype=torch.float64)
-        drawn = torch.searchsorted(self._cumulative, uniform).clamp_(max=len(self._cumulative) - 1)
-        return drawn.to(device)
-
-
-def sampled_softmax(
-    positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor, log_q: Tensor
-) -> Tensor:
-    """Cross-entropy over the target and the drawn items, each logit less the log of its expected count.
-
-    positive [n] and negative [n, s] are raw scores; targets [n]; drawn [s]; log_q [items] the log of each
-    item's expected number of draws. Draws that equal the row's target are left out. Bengio and Senécal's
-    correction as used in two-tower retrieval: in the limit of many draws it is the full softmax.
-    """
-    negative = negative - log_q[drawn]
-    negative = negative.masked_fill(drawn[None, :] == targets[:, None], float("-inf"))
-    logits = torch.cat([positive[:, None], negative], dim=1)
-    return functional.cross_entropy(logits, torch.zeros_like(targets))
-
-
 class RetrievalLoss(nn.Module):
-    """Runs the model on a batch and returns its two losses; what a distributed wrapper wraps."""
+    """Runs the model on a batch and returns its two losses; what a distributed wrapper wraps.
+
+    The rows of V are made once a step, and only those that it needs: all that the softmax runs over, or with
+    a sampled softmax the items in the prompts, the targets and the candidates. Newcomers
+    (`model.settings.ItemSettings`) are in no softmax.
+    """
 
     def __init__(self, model: TunedModel, settings: LossSettings, counts: Tensor) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
-        self.sampler = (
-            NegativeSampler(counts, settings.popularity_power)
-            if len(counts) > settings.full_softmax_up_to
-            else None
-        )
+        newcomer = model.items.newcomer
+        self.known = None if newcomer is None else torch.nonzero(~newcomer.cpu())[:, 0]
+        self.items = len(counts) if self.known is None else len(self.known)
+        self.sampler: NegativeSampler | None = None
+        if self.items > settings.full_softmax_up_to:
+            self.sampler = NegativeSampler(counts, settings, None if newcomer is None else ~newcomer.cpu())
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean loss at the item tokens and at the query tokens; a zero where the batch has none."""
-        states = self.model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
-        with torch.autocast(states.device.type, enabled=False):  # scores and softmax in full precision
+        """Mean loss at the item tokens and at the query tokens; a zero where there is none to be had."""
+        with torch.autocast(batch.ids.device.type, enabled=False):  # rows of V in full precision
+            candidates, rows = self._rows(batch)
+        states = self.model(batch.ids, batch.visible, batch.positions, rows).flatten(0, 1)
+        with torch.autocast(states.device.type, enabled=False):  # scores and softmax too
             vectors = self.model.head.vectors(self.model.dropout(states.float()))
-            at_items = vectors[batch.item_rows] + self._of_recent(batch.item_recent)
-            sequence = self._loss(at_items[:, None], batch.item_targets)
+            at_items = vectors[batch.item_rows] + self._of_recent(rows, batch.item_recent)
             at_queries = self.model.head.at_queries(vectors[batch.query_rows])
-            query = self._loss(at_queries + self._of_recent(batch.query_recent)[:, None], batch.query_targets)
+            at_queries = at_queries + self._of_recent(rows, batch.query_recent)[..., None, :]
+            weights = self.settings.sequence_weight, self.settings.query_weight
+            reads = (
+                (at_items[:, None], batch.item_targets, batch.item_of),
+                (at_queries, batch.query_targets, batch.query_of),
+            )
+            sequence, query = (
+                self._loss(rows, candidates, *read) if weight else read[0].sum() * 0.0
+                for weight, read in zip(weights, reads, strict=True)
+            )
         return sequence, query
 
-    def _of_recent(self, recent: Tensor) -> Tensor:
+    def _rows(self, batch: Batch) -> tuple[Candidates | None, ItemRows]:
+        """The candidates of the step, None for all items, and the rows of V that it needs."""
+        items, device = self.model.items, batch.ids.device
+        if self.sampler is None:
+            return None, items.rows(None if self.known is None else self.known.to(device))
+        targets = torch.cat([batch.item_targets, batch.query_targets])
+        groups = torch.cat([batch.item_of, batch.query_of])
+        candidates = self.sampler.candidates(targets.cpu(), groups.cpu()).to(device)
+        base, recent = self.model.base, batch.item_recent[:0]
+        if self.model.head.remembered:
+            recent = torch.cat([batch.item_recent, batch.query_recent])
+        prompts = batch.ids[(batch.ids >= base) & (batch.ids < base + len(items.text_vectors))] - base
+        needed = torch.cat([prompts, targets, candidates.items, recent[recent >= 0]])
+        return candidates, items.rows(torch.unique(needed))
+
+    def _of_recent(self, rows: ItemRows, recent: Tensor) -> Tensor:
         """What the newest items [n, K] make of user vectors, [n, inner]; zero without K."""
         if not self.model.head.remembered:
-            return torch.zeros((), device=recent.device)
-        rows = self.model.items(recent.clamp(min=0).flatten()).unflatten(0, recent.shape)
-        return self.model.head.of_recent(rows, recent >= 0)
+            return torch.zeros(1, device=recent.device)
+        places = torch.where(recent >= 0, rows.places(recent.clamp(min=0)), -1)
+        return self.model.head.of_recent(rows.values, places)
 
-    def _loss(self, vectors: Tensor, targets: Tensor) -> Tensor:
+    def _loss(
+        self, rows: ItemRows, candidates: Candidates | None, vectors: Tensor, targets: Tensor, of: Tensor
+    ) -> Tensor:
         """Cross-entropy of user vectors [n, M, inner] against targets [n], the best query counting."""
         if len(targets) == 0:
             return vectors.sum() * 0.0
-        if self.sampler is None:
-            scores = (vectors @ self.model.items().T).amax(dim=1)
-            return functional.cross_entropy(scores, targets, label_smoothing=self.settings.label_smoothing)
-        drawn = self.sampler.draw(self.settings.negatives, targets.device)
-        expected = self.sampler.probabilities.to(targets.device) * self.settings.negatives
-        positive = torch.einsum("nmd,nd->nm", vectors, self.model.items(targets)).amax(dim=1)
-        negative = (vectors @ self.model.items(drawn).T).amax(dim=1)
-        return sampled_softmax(positive, negative, targets, drawn, expected.log())
+        smoothing = self.settings.label_smoothing
+        if candidates is None:
+            scores = best_scores(vectors, rows.values)
+            return functional.cross_entropy(scores, rows.places(targets), label_smoothing=smoothing)
+        positive = torch.einsum("nmd,nd->nm", vectors, rows.at(targets)).amax(dim=1)
+        scores = best_scores(vectors, rows.at(candidates.items))
+        weight = candidates.log_weight
+        return sampled_softmax(
+            positive, scores, targets, candidates.items, weight[of] if len(weight) > 1 else weight, smoothing
+        )
+
+    def hard_negatives(self, batch: Batch) -> Tensor:
+        """New hard negatives for the sampler's pool, int64 on the CPU, always as many (`pool_size`)."""
+        assert self.sampler is not None, "the full softmax has no candidates"
+        if len(batch.query_targets) == 0:
+            return self.sampler.draw(self.pool_size)
+        prompts = self.settings.hard_rows
+        return hardest(self.model, batch, prompts, self.pool_size // prompts, self.known).cpu()
+
+    @property
+    def pool_size(self) -> int:
+        """Number of hard negatives that are kept, 0 where none are asked for."""
+        if self.sampler is None or self.settings.hard_share == 0:
+            return 0
+        return self.settings.hard_rows * min(self.settings.hard_top, self.items - 1)

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from safetensors.torch import load_file
+from torch import Tensor
 
 from llmrec.errors import LlmrecError
 from llmrec.files import only_writer
@@ -27,7 +28,7 @@ from llmrec.tune.checkpoint import (
     save_tensors,
     trainable,
 )
-from llmrec.tune.collate import Example, collate
+from llmrec.tune.collate import Batch, Example, collate
 from llmrec.tune.examples import ExampleTable
 from llmrec.tune.losses import RetrievalLoss
 from llmrec.tune.settings import TrainSettings
@@ -64,6 +65,9 @@ class RetrievalTrainer:
             mixed_precision=precision_of(settings), cpu=not torch.accelerator.is_available()
         )
         self.model = loss.model
+        if settings.gradient_checkpointing:
+            self.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.retrieval = loss
         self.weights = (loss.settings.sequence_weight, loss.settings.query_weight)
         self.queries = len(self.model.head.queries)
         self.examples = examples
@@ -72,6 +76,7 @@ class RetrievalTrainer:
         optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), weight_decay=settings.weight_decay)
         self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
         self.average = WeightAverage(self.model, settings.average)
+        self.pool = torch.zeros(loss.pool_size * self.accelerator.num_processes, dtype=torch.int64)
         self.state = RunState()
         size = settings.batch * self.accelerator.num_processes
         self.updates = sum(
@@ -113,6 +118,10 @@ class RetrievalTrainer:
         warm = max(1.0, self.settings.warmup * self.updates)
         if self.state.update < warm:
             return (self.state.update + 1) / warm
+        if self.settings.schedule == "constant":
+            return 1.0
+        if self.settings.schedule == "linear":
+            return (self.updates - self.state.update) / (self.updates - warm)
         return 0.5 * (1.0 + math.cos(math.pi * self.state.update / self.updates))
 
     def run(self, stop_after: Callable[[RunState], bool] = lambda state: False) -> RunState:
@@ -128,10 +137,11 @@ class RetrievalTrainer:
 
     def _run(self, stop_after: Callable[[RunState], bool]) -> RunState:
         restored = load_checkpoint(
-            self.directory / "checkpoint", self.model, self.optimizer, self.average.values, self.settings
+            self.directory / "checkpoint", self.model, self.optimizer, self._kept(), self.settings
         )
         if restored is not None:
             self.state = restored
+            self._use_pool()
             if not self.state.finished:
                 self._say(f"fine-tune: going on from epoch {self.state.epoch + 1}")
         per_epoch = len(self._batches(0))
@@ -158,7 +168,26 @@ class RetrievalTrainer:
         best = self.directory / "best.safetensors"
         if best.is_file():
             load_trainable(self.model, load_file(best))
+        self._say(
+            f"fine-tune: {self.state.update:,} updates, {self.state.tokens_per_second:,.0f} tokens a second, "
+            f"{self.state.padding_share:.1%} padding"
+        )
         return self.state
+
+    def _kept(self) -> dict[str, Tensor]:
+        """What a checkpoint holds besides weights, optimiser and state."""
+        return {**self.average.values, **({"hard negatives": self.pool} if len(self.pool) else {})}
+
+    def _use_pool(self) -> None:
+        if len(self.pool) and self.retrieval.sampler is not None:
+            self.retrieval.sampler.pool = self.pool
+
+    def _find_hard(self, batch: Batch) -> None:
+        """Find hard negatives for the updates to come with the prompts of a batch, on every process."""
+        with self.accelerator.autocast():
+            found = self.retrieval.hard_negatives(batch).to(self.accelerator.device)
+        self.pool.copy_(self.accelerator.gather(found).cpu())
+        self._use_pool()
 
     def _update(self, batches: list[np.ndarray]) -> dict[str, Any]:
         """Forward and backward over the next `accumulate` batches (fewer at an epoch's end), one update."""
@@ -169,8 +198,13 @@ class RetrievalTrainer:
         for number, rows in enumerate(chosen, start=1):
             self._seed()
             batch = collate(
-                [self.examples[row] for row in rows], self.queries, self.model.head.remembered
+                [self.examples[row] for row in rows],
+                self.queries,
+                self.model.head.remembered,
+                self.settings.pack,
             ).to(self.accelerator.device)
+            if number == 1 and len(self.pool) and self.state.update % self.retrieval.settings.hard_every == 0:
+                self._find_hard(batch)
             last = number == len(chosen)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.loss):
                 sequence, query = self.loss(batch)
@@ -180,6 +214,7 @@ class RetrievalTrainer:
                 sums[name] += value / len(chosen)
             self.state.batch += 1
             self.state.tokens += batch.tokens * self.accelerator.num_processes
+            self.state.places += batch.places * self.accelerator.num_processes
         if not all(math.isfinite(value) for value in sums.values()):
             said = ", ".join(f"{name} {value}" for name, value in sums.items())
             raise LlmrecError(
@@ -241,7 +276,7 @@ class RetrievalTrainer:
                 self.directory / "checkpoint",
                 self.model,
                 self.optimizer,
-                self.average.values,
+                self._kept(),
                 self.state,
                 self.settings,
             )

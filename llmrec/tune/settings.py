@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from llmrec.errors import LlmrecError
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
+SCHEDULES = ("cosine", "linear", "constant")
+SAMPLERS = ("uniform", "popularity", "in_batch", "mixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +17,15 @@ class TrainSettings:
 
     Two learning rates: new parts (item tokens, query head) start from nothing and learn faster than the
     backbone. The id part, where it starts from the events, learns at `id_rate` times the first and does not
-    decay. All warm up linearly over the share `warmup` of all updates and follow a cosine to zero.
+    decay. All warm up linearly over the share `warmup` of all updates; then they follow a cosine or a line to
+    zero, or stay (`schedule`).
     `average`: decay of the moving average of the weights that is validated and kept (0: the weights).
     `patience`: validations without a better ndcg@10 before the run ends early (0: never).
     `validate_every`: epochs between validations. `checkpoint_minutes`: at most so long is lost.
     `precision` "auto" is bf16 on a GPU that has it and full precision elsewhere.
+    `pack`: histories of a step share rows where that leaves less padding; what is learnt is the same.
+    `gradient_checkpointing`: the backbone's activations are computed again in the backward pass, which takes
+    a third more time and much less memory.
     """
 
     epochs: int = 10
@@ -38,8 +44,15 @@ class TrainSettings:
     checkpoint_minutes: float = 2.0
     precision: str = "auto"
     seed: int = 0
+    schedule: str = "cosine"
+    pack: bool = False
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise LlmrecError(
+                f"train: schedule is {self.schedule!r}, it must be one of: {', '.join(SCHEDULES)}"
+            )
         if self.precision not in PRECISIONS:
             raise LlmrecError(
                 f"train: precision is {self.precision!r}, it must be one of: {', '.join(PRECISIONS)}"
@@ -62,19 +75,26 @@ class ExampleSettings:
     """`versions` of each history, `cuts` tails in each pass, the share of tails with a wish.
 
     `shuffle_ties` is the share of passes in which events of one moment change places: their order says
-    nothing, so it should teach nothing.
+    nothing, so it should teach nothing. `crop` is the share of passes that see a random window of the history
+    only, `shuffle` the share in which events change places within runs of `shuffle_within`: two ways to make
+    more of few histories (`tune.augment`).
     """
 
     versions: int = 4
     cuts: int = 4
     wish_share: float = 0.5
     shuffle_ties: float = 0.0
+    crop: float = 0.0
+    shuffle: float = 0.0
+    shuffle_within: int = 3
 
     def __post_init__(self) -> None:
         for name in ("versions", "cuts"):
             if getattr(self, name) < 1:
                 raise LlmrecError(f"examples: {name} is {getattr(self, name)}, it must be at least 1")
-        for name in ("wish_share", "shuffle_ties"):
+        if self.shuffle_within < 2:
+            raise LlmrecError(f"examples: shuffle_within is {self.shuffle_within}, it must be at least 2")
+        for name in ("wish_share", "shuffle_ties", "crop", "shuffle"):
             if not 0 <= getattr(self, name) <= 1:
                 raise LlmrecError(f"examples: {name} is {getattr(self, name)}, it must be from 0 to 1")
 
@@ -83,8 +103,14 @@ class ExampleSettings:
 class LossSettings:
     """`query_weight` of the query tokens' loss beside the sequence loss, label smoothing, and sampling.
 
-    A catalogue of more than `full_softmax_up_to` items is sampled: `negatives` items a step, drawn with
-    replacement in proportion to popularity ** `popularity_power`, shared by all rows of the step.
+    A catalogue of more than `full_softmax_up_to` items is sampled; all rows of a step share its candidates,
+    and every logit is corrected for how often its item was to be expected (`tune.negatives`). `sampler`:
+    "uniform" or "popularity" (** `popularity_power`) draw `negatives` items with replacement, "in_batch"
+    takes the targets of the step's other histories, "mixed" is popularity and in_batch together.
+
+    `hard_share` of the draws come from hard negatives instead: the `hard_top` items that the model itself
+    ranks first for `hard_rows` prompts, those prompts' targets left out, found again every `hard_every`
+    updates.
     """
 
     sequence_weight: float = 1.0
@@ -93,6 +119,11 @@ class LossSettings:
     full_softmax_up_to: int = 100_000
     negatives: int = 8192
     popularity_power: float = 0.5
+    sampler: str = "popularity"
+    hard_share: float = 0.0
+    hard_every: int = 100
+    hard_rows: int = 64
+    hard_top: int = 100
 
     def __post_init__(self) -> None:
         for name in ("sequence_weight", "query_weight", "popularity_power"):
@@ -104,5 +135,10 @@ class LossSettings:
             raise LlmrecError(
                 f"loss: label_smoothing is {self.label_smoothing}, it must be from 0 to below 1"
             )
-        if self.negatives < 1:
-            raise LlmrecError(f"loss: negatives is {self.negatives}, it must be at least 1")
+        for name in ("negatives", "hard_every", "hard_rows", "hard_top"):
+            if getattr(self, name) < 1:
+                raise LlmrecError(f"loss: {name} is {getattr(self, name)}, it must be at least 1")
+        if self.sampler not in SAMPLERS:
+            raise LlmrecError(f"loss: sampler is {self.sampler!r}, it must be one of: {', '.join(SAMPLERS)}")
+        if not 0 <= self.hard_share < 1:  # something must reach the items that no list holds
+            raise LlmrecError(f"loss: hard_share is {self.hard_share}, it must be from 0 to below 1")
