@@ -116,7 +116,7 @@ SEASON = re.compile(
     re.IGNORECASE,
 )
 LIKE = re.compile(
-    r"(?<!would )(?<!'d )(?<!\bid )(?<!you )(?<!\bdo )(?<!\bi )(?<!to )"
+    r"(?<!would )(?<!'d )(?<!\bid )(?<!you )(?<!\bdo )(?<!\bi )(?<!\bto )"
     r"\b(?:(?:something|anything|things?|more|just|much|one|ones|a bit|rather) )*"
     r"(?:like|similar to|resembling|akin to|in the (?:style|manner|spirit) of|reminiscent of"
     r"|along the lines of|comparable to|close to"
@@ -149,7 +149,7 @@ hi hey thanks thank yes ok okay like d ll ve re really maybe perhaps bit also to
 now today again yet already before ever who when where how may might should must shall am she he him her
 his hers mine ours theirs somebody someone interested interest interests after few many much most lots lot
 various browse see seeing pick picks choose choice range way go going know think feel fancy under over
-between or word words named called keep limit
+between or word words named called keep limit whose while given having being
 """
 _SOFT = """
 gift present idea good nice cheap cheaper cheapest expensive best better great beautiful pretty lovely

@@ -1,19 +1,26 @@
-"""The words of a catalogue: where they stand, how they are written, titles and categories by their words."""
+"""The words of a catalogue and of its events: where they stand, how they are written, and what they name."""
 
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from llmrec.data.catalog import Catalog
+from llmrec.data.prepared import Prepared
 from llmrec.verbalize.clean import clean
+from llmrec.verbalize.goal_grammar import event_pattern
+from llmrec.verbalize.names import Names, said_name
 from llmrec.verbalize.words import split_words, stems
 
 TITLE_LIMIT = 80
 """Characters of a title that are said and recognised."""
 _CATEGORY_LIMIT = 60
+_REMARK = re.compile(r"\s*\([^()]*\)$")
 _FORMS = 2
 _CANDIDATES = 400
 
@@ -22,10 +29,22 @@ class Lexicon:
     """An index of one catalogue by stems (see `words.stems`); built once, in time linear in its text.
 
     `texts[i]` are the distinct stems of item i's title and text, `titles[i]` those of its title, in order.
+    `names` knows the attributes of items and the columns of the events.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        event_types: Sequence[str] = (),
+        scenarios: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        """`scenarios`: the values of each column of the events; types and columns not given are not read."""
         self.catalog = catalog
+        self.names = Names(catalog, scenarios or {})
+        self._events = {_loose(said_name(name)): name for name in reversed(event_types) if said_name(name)}
+        self.event_types = tuple(self._events.values())
+        self.event_pattern = event_pattern([said_name(name) for name in self.event_types])
+        self.has_prices = bool(np.isfinite(catalog.prices).any())
         self.titles: list[tuple[str, ...]] = []
         self.texts: list[tuple[str, ...]] = []
         self._postings: dict[str, array[int]] = {}
@@ -33,6 +52,7 @@ class Lexicon:
         self._by_title: dict[tuple[str, ...], int] = {}
         self._categories: dict[tuple[str, ...], str] = {}
         forms: dict[str, Counter[str]] = {}
+        remarked: list[int] = []
         for position, item in enumerate(catalog.items):
             said = self.said_title(position)
             title = tuple(dict.fromkeys(stems(said)))
@@ -45,6 +65,8 @@ class Lexicon:
             words = split_words(said)
             if words:
                 self._by_title.setdefault(tuple(words), position)
+            if said.endswith(")"):
+                remarked.append(position)
             for word in words:
                 for stem in stems(word):
                     forms.setdefault(stem, Counter())[word] += 1
@@ -54,8 +76,20 @@ class Lexicon:
         self._forms = {
             stem: tuple(word for word, _ in count.most_common(_FORMS)) for stem, count in forms.items()
         }
+        for position in remarked:
+            if shorter := tuple(split_words(_REMARK.sub("", self.said_title(position)))):
+                self._by_title.setdefault(shorter, position)
         self.longest_title = max(map(len, self._by_title), default=0)
         self.longest_category = max(map(len, self._categories), default=0)
+        self.category_beginnings = frozenset(words[0] for words in self._categories)
+        """First words of the categories' names."""
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Lexicon:
+        """The words of a prepared dataset: its catalogue, types of events and columns of the events."""
+        histories = prepared.histories
+        columns = {name: column.values for name, column in histories.scenarios.items()}
+        return cls(prepared.catalog, histories.event_types, columns)
 
     def said_title(self, item: int) -> str:
         """The title as a wish names it; "" for an item without one."""
@@ -78,12 +112,24 @@ class Lexicon:
         return self._forms.get(stem, ())
 
     def item_titled(self, words: Sequence[str]) -> int | None:
-        """The first item whose title has exactly these words (see `split_words`)."""
+        """The first item whose title has exactly these words (see `split_words`).
+
+        Without such an item, one that has them before brackets at its end: "heat" names "Heat (1995)".
+        """
         return self._by_title.get(tuple(words))
 
     def category_named(self, words: Sequence[str]) -> str | None:
         """The category whose name has exactly these words (see `split_words`)."""
         return self._categories.get(tuple(words))
+
+    def event_named(self, said: str) -> str:
+        """The type of event that `event_pattern` found; "" for none."""
+        return self._events.get(_loose(said), "")
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether any item has a category that words name."""
+        return bool(self._categories)
 
     def items_with_all(self, wanted: Iterable[str]) -> set[int]:
         """Items whose text has every one of the stems."""
@@ -116,3 +162,8 @@ class Lexicon:
 
     def _norm(self, item: int) -> float:
         return math.sqrt(sum(self._weight(stem) ** 2 for stem in self.titles[item])) or 1.0
+
+
+def _loose(name: str) -> str:
+    """One writing for a type of event, white space and underscores alike."""
+    return re.sub(r"[\s_]+", " ", name).strip().casefold()

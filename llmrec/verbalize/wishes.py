@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +19,12 @@ from llmrec.errors import LlmrecError
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.parse import parse
+from llmrec.verbalize.saying import NEGATIVE, emphasis, pick, things_to_say
 from llmrec.verbalize.seasons import SEASONS, season_of_time, season_of_words
 from llmrec.verbalize.templates import Templates
-from llmrec.verbalize.wordings import Wordings, fill, money
-from llmrec.verbalize.words import singular, split_words
+from llmrec.verbalize.wordings import Wordings, fill
+from llmrec.verbalize.words import split_words
 
-T = TypeVar("T")
 KINDS = ("price", "season", "not_word", "like", "new", "keyword", "category", "not_category")
 COMBINATIONS = (
     "keyword+price", "category+price", "like+price", "new+price", "season+price", "keyword+new",
@@ -110,51 +110,24 @@ class WishMaker:
         return "" if wish is None else self.say(wish, rng, wordings)
 
     def say(self, objective: Objective, rng: np.random.Generator, wordings: str = "train") -> str:
-        """The wish in words of one set ("train" or "heldout"); "" for an empty one."""
-        values = self._said_values(objective, rng)
-        said = [fill(_pick(rng, self._wordings.of(part, wordings)), filled) for part, filled in values]
-        joined = _pick(rng, self._wordings.of("joins", wordings)).join(said)
-        return f"{joined}, {objective.rest}" if joined and objective.rest else joined or objective.rest
+        """The wish in words of one set ("train" or "heldout"); "" for an empty one.
 
-    def _said_values(self, wish: Objective, rng: np.random.Generator) -> list[tuple[str, dict[str, str]]]:
-        """(part, values for its placeholders) in the order in which they are said; negations come last."""
-        parts: list[tuple[str, dict[str, str]]] = []
-        if wish.include_words:
-            parts.append(
-                ("keyword", {"word": " ".join(self._form(stem, rng) for stem in wish.include_words)})
-            )
-        parts += [("category", {"category": self._category_said(name)}) for name in wish.include_categories]
-        if wish.like is not None:
-            title = self.lexicon.said_title(wish.like)
-            parts.append(("like", {"title": title if rng.random() < 0.5 else title.lower()}))
-        if wish.new_for_user:
-            parts.append(("new", {}))
-        if wish.season is not None:
-            parts.append(("season", {"season": SEASONS[wish.season].said}))
-        if wish.min_price is not None or wish.max_price is not None:
-            parts.append(self._said_price(wish, rng))
-        for stem in wish.exclude_words:
-            form = self._form(stem, rng)
-            article = ("an " if form[0] in "aeiou" else "a ") if singular(form) == form else ""
-            parts.append(("not_word", {"word": form, "a_word": article + form}))
-        parts += [
-            ("not_category", {"category": self._category_said(name)}) for name in wish.exclude_categories
-        ]
-        return parts
-
-    def _said_price(self, wish: Objective, rng: np.random.Generator) -> tuple[str, dict[str, str]]:
-        symbol = bool(rng.random() < 0.5)
-        low, high = (
-            "" if price is None else money(price, self.catalog.currency, symbol)
-            for price in (wish.min_price, wish.max_price)
-        )
-        if low and high:
-            return "price_between", {"low": low, "high": high}
-        return ("price_max" if high else "price_min"), {"price": low or high}
-
-    def _form(self, stem: str, rng: np.random.Generator) -> str:
-        forms = self.lexicon.forms(stem)
-        return _pick(rng, forms) if forms else stem
+        `parse` reads them back, save for what words cannot hold: more than 400 characters, names that are
+        cut or made of signs alone, and weights other than those of `goal_grammar.EMPHASIS`, which are said as
+        the nearest.
+        """
+        told: set[str] = set()
+        join = pick(rng, self._wordings.of("joins", wordings))
+        text, apart = "", False
+        for thing in things_to_say(objective, self.lexicon, rng):
+            part = fill(pick(rng, self._wordings.of(thing.wording, wordings)), thing.values)
+            if level := emphasis(objective, thing, told):
+                part = fill(pick(rng, self._wordings.of(level, wordings)), {"part": part})
+            # A mere space would not show where a negation ends, nor where a weight begins.
+            between = ", " if join.isspace() and (apart or level) else join
+            text = f"{text}{between}{part}" if text else part
+            apart = thing.wording in NEGATIVE
+        return f"{text}, {objective.rest}" if text and objective.rest else text or objective.rest
 
     def _category_said(self, name: str) -> str:
         """The name as `parse` knows it, "" where another category's name reads the same."""
@@ -173,12 +146,12 @@ class WishMaker:
             return None
         mode = rng.random()
         if lows and (mode < 0.15 or not highs):
-            return {"min_price": _pick(rng, lows)}
+            return {"min_price": pick(rng, lows)}
         if lows and mode < 0.4:
-            low, high = _pick(rng, lows), _pick(rng, highs)
+            low, high = pick(rng, lows), pick(rng, highs)
             if low < high:
                 return {"min_price": low, "max_price": high}
-        return {"max_price": _pick(rng, highs)}
+        return {"max_price": pick(rng, highs)}
 
     def _season(self, target: Event, history: History, rng: np.random.Generator) -> dict[str, Any] | None:
         found = frozenset(self.lexicon.texts[target.item])
@@ -192,8 +165,8 @@ class WishMaker:
         frequent = [stem for stem, count in counts.items() if count > 1]
         own = self.lexicon.texts[target.item]
         for words in (frequent, self._popular) if rng.random() < 0.7 else (self._popular,):
-            if fitting := [stem for stem in words if stem not in own and self._says(stem)]:
-                return {"exclude_words": (_pick(rng, fitting),)}
+            if fitting := [stem for stem in words if stem not in own and self.says(stem)]:
+                return {"exclude_words": (pick(rng, fitting),)}
         return None
 
     def _like(self, target: Event, history: History, rng: np.random.Generator) -> dict[str, Any] | None:
@@ -201,7 +174,7 @@ class WishMaker:
         if item not in self._like_items:
             self._like_items[item] = self._similar(item)
         similar = self._like_items[item]
-        return {"like": _pick(rng, similar)} if similar else None
+        return {"like": pick(rng, similar)} if similar else None
 
     def _similar(self, item: int) -> list[int]:
         """Items that share title words with `item` and that their title names."""
@@ -220,27 +193,27 @@ class WishMaker:
 
     def _keyword(self, target: Event, history: History, rng: np.random.Generator) -> dict[str, Any] | None:
         title = self.lexicon.titles[target.item]
-        usable = [self._says(stem) and self.lexicon.in_titles(stem) > 1 for stem in title]
+        usable = [self.says(stem) and self.lexicon.in_titles(stem) > 1 for stem in title]
         singles = [position for position, use in enumerate(usable) if use]
         if not singles:
             return None
-        first = _pick(rng, singles)
+        first = pick(rng, singles)
         if first + 1 < len(title) and usable[first + 1] and rng.random() < 0.4:
             return {"include_words": title[first : first + 2]}
         return {"include_words": (title[first],)}
 
     def _category(self, target: Event, history: History, rng: np.random.Generator) -> dict[str, Any] | None:
         names = [name for name in self.catalog[target.item].categories if self._category_said(name)]
-        return {"include_categories": (_pick(rng, names),)} if names else None
+        return {"include_categories": (pick(rng, names),)} if names else None
 
     def _not_category(
         self, target: Event, history: History, rng: np.random.Generator
     ) -> dict[str, Any] | None:
         own = self.catalog[target.item].categories
         names = [name for name in self._categories if name not in own]
-        return {"exclude_categories": (_pick(rng, names),)} if own and names else None
+        return {"exclude_categories": (pick(rng, names),)} if own and names else None
 
-    def _says(self, stem: str) -> bool:
+    def says(self, stem: str) -> bool:
         """Whether the stem's written forms are understood as that word and nothing else."""
         if stem not in self._sayable:
             forms = self.lexicon.forms(stem)
@@ -250,12 +223,9 @@ class WishMaker:
                 and bool(forms)
                 and all(
                     parse(form, self.lexicon) == Objective(include_words=(stem,))
+                    and parse(f"anything {form} things", self.lexicon) == Objective(include_words=(stem,))
                     and parse(f"not {form}", self.lexicon) == Objective(exclude_words=(stem,))
                     for form in forms
                 )
             )
         return self._sayable[stem]
-
-
-def _pick(rng: np.random.Generator, values: Sequence[T]) -> T:
-    return values[int(rng.integers(len(values)))]

@@ -22,6 +22,21 @@ PLACEHOLDERS = {
     "keyword": {"word"},
     "category": {"category"},
     "not_category": {"category"},
+    "attribute": {"name", "value"},
+    "not_attribute": {"name", "value"},
+    "decade": {"decade"},
+    "event": {"event"},
+    "min_value": {"value"},
+    "scenario": {"column", "value"},
+    "long_tail": set(),
+    "fresh": set(),
+    "new_category": set(),
+    "seen_before": set(),
+    "diverse": set(),
+    "price_low": set(),
+    "price_high": set(),
+    "stronger": {"part"},
+    "weaker": {"part"},
     "joins": set(),
 }
 """What the wordings of each part may name."""
@@ -36,7 +51,10 @@ _CURRENCIES = {
 
 
 class Wordings:
-    """Wordings by part ("price_max", "like", ...) and set ("train", "heldout")."""
+    """Wordings by part ("price_max", "like", ...) and set ("train", "heldout").
+
+    A file need not have all parts: a bundle keeps the wordings that it was trained on, which may be older.
+    """
 
     def __init__(self, templates: Templates) -> None:
         """Read and check `wishes.yaml`; what is wrong in it is named in an `LlmrecError`."""
@@ -45,14 +63,19 @@ class Wordings:
             content = yaml.safe_load(templates.text("wishes.yaml"))
         except yaml.YAMLError as error:
             raise LlmrecError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise LlmrecError(f"{where} must name parts and their wordings")
+        self._where = where
         self._lists: dict[tuple[str, str], list[str]] = {}
-        for part, allowed in PLACEHOLDERS.items():
+        for part in content:
+            if part not in PLACEHOLDERS:
+                raise LlmrecError(f"{where}: there is no part {part!r}, there are: {', '.join(PLACEHOLDERS)}")
             for name in SETS:
-                found = content.get(part, {}).get(name) if isinstance(content, dict) else None
+                found = content[part].get(name) if isinstance(content[part], dict) else None
                 if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
                     raise LlmrecError(f"{where}: {part}.{name} must be a list of wordings")
                 for wording in found:
-                    self._check(wording, allowed, f"{where}: {part}.{name}: {wording!r}")
+                    self._check(wording, PLACEHOLDERS[part], f"{where}: {part}.{name}: {wording!r}")
                 self._lists[part, name] = found
 
     @staticmethod
@@ -63,9 +86,11 @@ class Wordings:
             raise LlmrecError(f"{where} must name {expected}")
 
     def of(self, part: str, wordings: str) -> list[str]:
-        """All wordings of one part in one set; the set's name is checked."""
+        """All wordings of one part in one set; raises `LlmrecError` for an unknown set or an absent part."""
         if wordings not in SETS:
             raise LlmrecError(f"wordings are {wordings!r}, they must be one of: {', '.join(SETS)}")
+        if (part, wordings) not in self._lists:
+            raise LlmrecError(f"{self._where} has no wordings for {part!r}: add {part}.{wordings}")
         return self._lists[part, wordings]
 
 
@@ -76,10 +101,15 @@ def fill(wording: str, values: Mapping[str, str]) -> str:
 
 def money(value: float, currency: str, symbol: bool) -> str:
     """A price in words, "2.50 pounds" or with `symbol` "£2.50"; other currencies by their code."""
-    number = f"{value:.0f}" if value == int(value) else f"{value:.2f}"
+    digits = f"{value:.0f}" if value == int(value) else f"{value:.2f}"
     if currency not in _CURRENCIES:
-        return f"{number} {currency}".strip()
+        return f"{digits} {currency}".strip()
     sign, one, many = _CURRENCIES[currency]
     if symbol:
-        return sign + number
-    return f"{number} {one if value == 1 else many}"
+        return sign + digits
+    return f"{digits} {one if value == 1 else many}"
+
+
+def number(value: float) -> str:
+    """A number in digits, "4" or "3.5", of at most six decimals."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
