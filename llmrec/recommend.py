@@ -18,7 +18,7 @@ from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause, causes
 from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.language_recommender import LanguageRecommender
-from llmrec.retrieve.diversity import mmr, scaled
+from llmrec.retrieve.diversity import MMR_BALANCE, balance_for, mmr, scaled
 from llmrec.retrieve.merge import Ranked, merge
 from llmrec.retrieve.rank import top_k
 from llmrec.verbalize.lexicon import Lexicon
@@ -236,8 +236,7 @@ class Shop:
         index, best = top_k(asked.scores[None], asked.allowed[None], pool)
         if not asked.varied:
             return index[0], best[0]
-        # The weight of variety against that of fitting, which is 1.
-        balance = 1 / (1 + asked.request.objective.weight("diverse"))
+        balance = balance_for(asked.request.objective.weight("diverse"), MMR_BALANCE)
         chosen = mmr(scaled(best[0]), self.recommender.item_vectors(index[0]), length, balance)
         return index[0, chosen], best[0, chosen]
 

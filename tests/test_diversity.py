@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.retrieve.diversity import dpp, likeness_within, mmr, scaled
+from llmrec.retrieve.diversity import balance_for, dpp, likeness_within, mmr, scaled
 
 CHOOSERS = [mmr, dpp]
 
@@ -119,6 +119,12 @@ def test_likeness_within():
     assert likeness_within(np.array([[2.0, 0.0], [0.0, 3.0]])) == pytest.approx(0)
     assert likeness_within(np.array([[2.0, 0.0], [5.0, 0.0], [-1.0, 0.0]])) == pytest.approx(-1 / 3)
     assert likeness_within(np.ones((1, 3))) == likeness_within(np.ones((0, 3))) == 0.0
+
+
+def test_a_weight_moves_the_balance():
+    assert balance_for(1.0, 0.6) == pytest.approx(0.6)
+    assert balance_for(3.0, 0.6) == pytest.approx(0.6 / (0.6 + 3 * 0.4))
+    assert 1 > balance_for(1e-9, 0.6) > 0.99 and 0 < balance_for(1e9, 0.6) < 0.01
 
 
 @pytest.mark.parametrize("choose", CHOOSERS)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+MMR_BALANCE, DPP_BALANCE = 0.6, 0.8
+"""Where a list differs clearly and keeps nearly all its hits: see `benchmarks/diversity.py`."""
 _LEAST = 1e-9
 """A determinant below this is numerically zero: nothing new is left."""
 
@@ -22,7 +24,7 @@ def scaled(scores: np.ndarray) -> np.ndarray:
     return found
 
 
-def mmr(relevance: np.ndarray, vectors: np.ndarray, k: int, balance: float = 0.5) -> np.ndarray:
+def mmr(relevance: np.ndarray, vectors: np.ndarray, k: int, balance: float = MMR_BALANCE) -> np.ndarray:
     """Places int64 [min(k, n)] of the chosen, first chosen first (Carbonell and Goldstein 1998).
 
     `relevance` float [n] (see `scaled`), `vectors` float [n, width]. Each step takes the item with the most
@@ -41,7 +43,7 @@ def mmr(relevance: np.ndarray, vectors: np.ndarray, k: int, balance: float = 0.5
     return np.array(chosen, dtype=np.int64)
 
 
-def dpp(relevance: np.ndarray, vectors: np.ndarray, k: int, balance: float = 0.5) -> np.ndarray:
+def dpp(relevance: np.ndarray, vectors: np.ndarray, k: int, balance: float = DPP_BALANCE) -> np.ndarray:
     """Places int64 [min(k, n)] of a greedy most probable set, first chosen first (Chen et al. 2018).
 
     The kernel is L = diag(q) S diag(q), S = (1 + cosine) / 2 and q = exp(relevance * b / (2 - 2 b)) with
@@ -74,6 +76,11 @@ def dpp(relevance: np.ndarray, vectors: np.ndarray, k: int, balance: float = 0.5
             left = np.maximum(left - row**2, 0.0)
         chosen.append(best)
     return np.array(chosen, dtype=np.int64)
+
+
+def balance_for(weight: float, usual: float) -> float:
+    """The balance where difference counts `weight` times as much as it does at the `usual` balance."""
+    return usual / (usual + (1 - usual) * weight)
 
 
 def likeness_within(vectors: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.errors import LlmrecError
-from llmrec.retrieve.diversity import dpp, mmr, scaled
+from llmrec.retrieve.diversity import DPP_BALANCE, MMR_BALANCE, dpp, mmr, scaled
 
 MERGES = ("weights", "quotas", "round-robin", "mmr", "dpp")
 
@@ -64,13 +64,13 @@ def merge(
     how: str = "weights",
     weights: Sequence[float] | None = None,
     vectors: Callable[[np.ndarray], np.ndarray] | None = None,
-    balance: float = 0.5,
+    balance: float | None = None,
 ) -> Merged:
     """One list of `k` distinct items, or of all there are; see the module for `how`.
 
     `weights` are the goals' (default: all equal); a goal of weight 0 only fills places that nothing else
     can. In "round-robin" they do not count. "mmr" and "dpp" need `vectors`, which maps items int64 [n] to
-    float [n, width], and `balance`.
+    float [n, width], and take `balance` (see `retrieve.diversity`; default: each its own).
     Raises `LlmrecError` for weights that cannot be, an unknown `how`, and k below 1.
     """
     if k < 1:
@@ -87,7 +87,8 @@ def merge(
         return mixture.at(mixture.order[:k])
     if vectors is None:
         raise ValueError(f"{how} needs the vectors of items")
-    choose = mmr if how == "mmr" else dpp
+    choose, usual = (mmr, MMR_BALANCE) if how == "mmr" else (dpp, DPP_BALANCE)
+    balance = usual if balance is None else balance
     candidates = mixture.order
     relevance = scaled(np.log(np.maximum(mixture.scores[candidates], np.finfo(np.float64).tiny)))
     return mixture.at(candidates[choose(relevance, vectors(mixture.items[candidates]), k, balance)])
