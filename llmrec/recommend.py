@@ -25,6 +25,7 @@ from llmrec.verbalize.lexicon import Lexicon
 
 NOTHING_SEEN = Filters(exclude_seen=True)
 """The limits of a question that names none: items of the history are left out."""
+VARIED = "a list that differs within itself"
 _CATEGORIES_SHOWN = 10
 _POOL = 5
 """A list that is to differ within itself is chosen out of so many times its length."""
@@ -225,7 +226,7 @@ class Shop:
             hint = "" if wish.enforced.empty else ", or enforce nothing of the wish (--no-enforce)"
             raise LlmrecError(f"no item of the catalogue is all of: {'; '.join(held)}: ask for less{hint}")
         if wish.enforced.diverse:
-            held = (*held, "a list that differs within itself")
+            held = (*held, VARIED)
         request = Request(events, wish.heard, wish.meant, limits, position)
         left = wish.left(limits, self.catalog)
         return _Asked(request, allowed, np.zeros(0), held, left, tuple(notes), wish.enforced.diverse)

@@ -18,7 +18,8 @@ from llmrec.decode.filters import FilterIndex, from_objective, merge
 from llmrec.errors import LlmrecError
 from llmrec.fit import fit
 from llmrec.language_recommender import LanguageRecommender
-from llmrec.recommend import NOTHING_SEEN, Shop
+from llmrec.recommend import NOTHING_SEEN, VARIED, Answers, Shop
+from llmrec.retrieve.diversity import likeness_within
 from llmrec.retrieve.merge import MERGES
 from llmrec.verbalize.parse import parse
 
@@ -189,6 +190,26 @@ def test_a_merged_item_is_explained_by_its_own_wish(shop: Shop, user: str):
                     [cause.weight for cause in because[answer.item]],
                     atol=1e-4,
                 )
+
+
+def test_a_list_that_is_to_differ_within_itself_does(shop: Shop, user: str):
+    def likeness(answers: Answers) -> float:
+        items = np.array([shop.catalog.index(answer.item) for answer in answers.items])
+        return likeness_within(shop.recommender.item_vectors(items))
+
+    varied = shop.ask(user=user, say="a varied list")
+    free = shop.ask(user=user, say="a varied list", enforce=False)
+    assert likeness(varied) < likeness(free) - 0.05
+    assert varied.items[0].item == free.items[0].item
+    assert VARIED in varied.enforced and VARIED not in free.enforced
+    assert not varied.left
+    more = shop.ask(user=user, say="above all a varied list")
+    assert likeness(more) < likeness(varied)
+    merged = shop.ask_merged(user=user, wishes=["a varied list", ""])
+    assert likeness(merged) < likeness(shop.ask_merged(user=user, wishes=["", ""]))
+    limited = shop.ask(user=user, say="bags, a varied list", k=60)
+    bags = shop.ask(user=user, say="bags", k=60)
+    assert {answer.item for answer in limited.items} == {answer.item for answer in bags.items}
 
 
 def test_mistakes_are_one_line(shop: Shop, user: str):
