@@ -28,6 +28,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "datasets": ("data.sources", "tune"),
     "gguf": ("model",),
     "duckdb": ("data",),
+    "faiss": ("retrieve",),
     "implicit": ("baselines",),
     "matplotlib": ("evaluate",),
     "vllm": ("engines.vllm",),

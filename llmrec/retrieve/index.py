@@ -1,0 +1,106 @@
+"""The search index of a catalogue: what proposes first candidates, and the graph that they are explored in.
+
+index.json      kind, numbers of items and neighbours, versions, seconds
+proposal.faiss  HNSW over 8-bit rows, or IVF-PQ: the items with the largest inner product, roughly
+neighbours.npy  int32 [items, 40], -1 for none: 32 items like the item by Euclidean distance (the level-0
+                lists of a second HNSW, or an exact choice out of what IVF-PQ finds), then 8 with a large
+                inner product
+landmarks.npy   int64 [about 4 sqrt(items)], items drawn at random, where exploration starts besides
+
+A graph of inner products alone cannot do: all its edges lead to items with long rows, and many others, the
+long tail, have no edge that leads to them. A graph of distances alone needs more rounds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.errors import BundleError, LlmrecError, require_extra
+from llmrec.files import read_json
+
+FORMAT = 1
+_PROPOSED = 128
+"""Candidates that faiss proposes for one user, all queries together, where 4 k is not more."""
+_LEAST, _MOST = 8, 32
+"""Candidates proposed for one query, where k is not more."""
+LISTS_READ = 16
+"""Inverted lists of IVF-PQ that are read for one query."""
+AGAIN = "make it again: llmrec index BUNDLE"
+
+
+class ItemIndex:
+    """A search index as it lies in a directory, memory-mapped. Later items than its own may exist."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises `BundleError` for what is no index, `MissingExtraError` without faiss."""
+        require_extra("train", ["faiss"], "searching with an index")
+        self.directory = Path(directory)
+        facts = _read_facts(self.directory)
+        self.kind: str = facts["kind"]
+        self.items: int = facts["items"]
+        try:
+            self._neighbours = np.load(self.directory / "neighbours.npy", mmap_mode="r", allow_pickle=False)
+            self.landmarks: np.ndarray = np.load(self.directory / "landmarks.npy", allow_pickle=False)
+            self._proposal = _read_faiss(self.directory / "proposal.faiss")
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BundleError(f"{self.directory} cannot be read as an index ({error}): {AGAIN}") from error
+        if self._neighbours.shape[:1] != (self.items,) or self._proposal.ntotal != self.items:
+            raise BundleError(f"the parts of {self.directory} do not fit together: {AGAIN}")
+
+    @property
+    def inner(self) -> int:
+        """Width of the rows that were indexed."""
+        return int(self._proposal.d)
+
+    def neighbours(self, ids: np.ndarray) -> np.ndarray:
+        """The neighbours of those of the items `ids` that are indexed, int32 [n, 40], -1 for none."""
+        found: np.ndarray = self._neighbours.take(ids[ids < self.items], axis=0)
+        return found
+
+    def propose(self, queries: np.ndarray, k: int) -> np.ndarray:
+        """Candidates for the queries float32 [M, inner] of one user, int64 [n], some more than once.
+
+        The k best by the maximum over the queries are among the k best of each: with few queries as many
+        are asked for. With many, exploration finds the rest.
+        """
+        import faiss
+
+        many = len(queries)
+        each = max(_LEAST, min(_MOST, _PROPOSED // many), min(k, 4 * k // many))
+        if self.kind == "hnsw":
+            how = faiss.SearchParametersHNSW(efSearch=each)
+        else:
+            how = faiss.SearchParametersIVF(nprobe=LISTS_READ)
+        # A request is too small to be worth threads, and idle OpenMP threads slow down what runs beside.
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            _, found = self._proposal.search(np.ascontiguousarray(queries), each, params=how)
+        finally:
+            faiss.omp_set_num_threads(threads)
+        ids: np.ndarray = found[found >= 0]
+        return ids
+
+
+def _read_facts(directory: Path) -> dict[str, Any]:
+    path = directory / "index.json"
+    if not path.is_file():
+        raise BundleError(f"{directory} is no search index (no index.json): {AGAIN}")
+    try:
+        facts = read_json(path, "search index")
+        if facts["format"] != FORMAT:
+            raise BundleError(f"{directory} has index format {facts['format']!r}, not {FORMAT}: {AGAIN}")
+        return {"kind": str(facts["kind"]), "items": int(facts["items"])}
+    except BundleError:
+        raise
+    except (LlmrecError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} is not usable ({error}): {AGAIN}") from error
+
+
+def _read_faiss(path: Path) -> Any:
+    import faiss
+
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)

@@ -1,0 +1,207 @@
+"""Making a search index: two graphs for its neighbour lists, and what proposes first candidates.
+
+See `retrieve.index` for the files and why both graphs are needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.errors import LlmrecError, require_extra
+from llmrec.files import replace_directory, write_json
+from llmrec.retrieve.index import FORMAT, LISTS_READ, ItemIndex
+from llmrec.retrieve.storage import blocks_of, rows_of
+
+ALIKE, STRONG = 32, 8
+"""Columns of `neighbours.npy` by distance and by inner product."""
+IVFPQ_LEAST = 1_000
+"""Items below which product quantisation has nothing to learn from."""
+_EFFORT = 64
+"""Candidates kept while a node is linked into HNSW (`efConstruction`)."""
+_SAMPLE = 100_000
+"""Rows that quantisers are trained on, at least: more where IVF has many lists."""
+_BLOCK = 1 << 16
+
+
+def build_index(
+    vectors: np.ndarray,
+    directory: Path,
+    kind: str = "hnsw",
+    seed: int = 0,
+    advance: Callable[[int], None] | None = None,
+) -> ItemIndex:
+    """Index the rows of V, `vectors` [items, inner] float32 or float16, into `directory`, and open it.
+
+    Works in blocks: besides the quantised rows and the graph no copy of `vectors` is in memory. Uses as many
+    threads as OpenMP may (`OMP_NUM_THREADS`); only with one thread is the graph the same every time. What
+    is found is scored exactly in any case. `advance` is told of rows done: each is done twice.
+    Raises `LlmrecError` for an unknown kind and for too few items.
+    """
+    require_extra("train", ["faiss"], "building a search index")
+    items = len(vectors)
+    makers = {"hnsw": _build_hnsw, "ivfpq": _build_ivfpq}
+    if kind not in makers:
+        raise LlmrecError(f"there is no index of kind {kind!r}, choose one of: {', '.join(makers)}")
+    if items < (least := IVFPQ_LEAST if kind == "ivfpq" else 1):
+        raise LlmrecError(
+            f"an index of kind {kind} needs {least:,} items, there are {items:,}: search exactly"
+        )
+    import faiss
+
+    started = time.monotonic()
+    rng = np.random.default_rng(seed)
+    landmarks = np.sort(rng.choice(items, size=min(items, 4 * int(np.sqrt(items)) + 1), replace=False))
+    with replace_directory(Path(directory)) as temporary:
+        np.save(temporary / "landmarks.npy", landmarks.astype(np.int64))
+        neighbours = np.lib.format.open_memmap(
+            temporary / "neighbours.npy", "w+", np.dtype(np.int32), (items, ALIKE + STRONG)
+        )
+        proposal = makers[kind](vectors, neighbours, advance or (lambda _: None))
+        lead_to_all(neighbours)
+        neighbours.flush()
+        faiss.write_index(proposal, str(temporary / "proposal.faiss"))
+        facts = {
+            "format": FORMAT,
+            "kind": kind,
+            "items": items,
+            "inner": vectors.shape[1],
+            "neighbours": ALIKE + STRONG,
+            "seed": seed,
+            "faiss": faiss.__version__,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        write_json(temporary / "index.json", facts)
+    return ItemIndex(Path(directory))
+
+
+def _sample(vectors: np.ndarray, size: int) -> np.ndarray:
+    """About `size` rows at equal distances, float32."""
+    step = max(1, len(vectors) // size)
+    return rows_of(vectors, np.arange(0, len(vectors), step))
+
+
+def _build_hnsw(vectors: np.ndarray, neighbours: np.ndarray, advance: Callable[[int], None]) -> Any:
+    """Fill `neighbours` from two HNSW graphs; returns the one over inner products."""
+    import faiss
+
+    alike = _hnsw(vectors, ALIKE // 2, faiss.METRIC_L2, advance)
+    for start, lists in _level_0(alike):
+        neighbours[start : start + len(lists), :ALIKE] = lists
+    del alike
+    strong = _hnsw(vectors, STRONG, faiss.METRIC_INNER_PRODUCT, advance)
+    for start, lists in _level_0(strong):
+        neighbours[start : start + len(lists), ALIKE:] = lists[:, :STRONG]
+    return strong
+
+
+def _hnsw(vectors: np.ndarray, links: int, metric: int, advance: Callable[[int], None]) -> Any:
+    """An HNSW index over 8-bit rows; level 0 has up to 2 * `links` neighbours."""
+    import faiss
+
+    index = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, links, metric)
+    index.hnsw.efConstruction = _EFFORT
+    # Lists are filled up with what the pruning rule left out: exploration needs edges, not short paths.
+    index.keep_max_size_level0 = True
+    index.train(_sample(vectors, _SAMPLE))
+    for _, block in blocks_of(vectors, _BLOCK):
+        index.add(block)
+        advance(len(block))
+    return index
+
+
+def _level_0(index: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks of the neighbour lists of level 0: the first item, int32 [n, degree]."""
+    import faiss
+
+    graph = index.hnsw
+    degree = graph.nb_neighbors(0)
+    flat = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
+    offsets = faiss.rev_swig_ptr(graph.offsets.data(), graph.offsets.size()).astype(np.int64)
+    for start in range(0, index.ntotal, _BLOCK):
+        begins = offsets[start : min(start + _BLOCK, index.ntotal)]
+        yield start, flat[begins[:, None] + np.arange(degree)]
+
+
+def _build_ivfpq(vectors: np.ndarray, neighbours: np.ndarray, advance: Callable[[int], None]) -> Any:
+    """Fill `neighbours` with the exact best of what IVF-PQ finds near each row; returns the IVF-PQ index."""
+    import faiss
+
+    items, inner = vectors.shape
+    lists = max(1, min(2 * int(np.sqrt(items)), items // 39))
+    parts = max(m for m in range(1, max(1, inner // 4) + 1) if inner % m == 0)
+    bits = int(min(8, np.log2(items / 39)))
+    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(inner), inner, lists, parts, bits, faiss.METRIC_L2)
+    index.cp.niter = 10
+    index.train(_sample(vectors, max(_SAMPLE, 40 * lists)))
+    for _, block in blocks_of(vectors, _BLOCK):
+        index.add(block)
+        advance(len(block))
+    how = faiss.SearchParametersIVF(nprobe=LISTS_READ)
+    for start, block in blocks_of(vectors, 1 << 12):
+        ids = np.arange(start, start + len(block))
+        for metric, columns in (
+            (faiss.METRIC_L2, slice(ALIKE)),
+            (faiss.METRIC_INNER_PRODUCT, slice(ALIKE, None)),
+        ):
+            _measure_by(index, metric)
+            count = len(range(*columns.indices(ALIKE + STRONG)))
+            _, near = index.search(block, 2 * count + 1, params=how)
+            neighbours[ids, columns] = _closest(vectors, block, ids, near, count, metric)
+        advance(len(block))
+    _measure_by(index, faiss.METRIC_INNER_PRODUCT)
+    return index
+
+
+def _measure_by(index: Any, metric: int) -> None:
+    """Let an IVF index answer by another metric: its lists and codes are good for both."""
+    import faiss
+
+    index.metric_type = metric
+    faiss.downcast_index(index.quantizer).metric_type = metric
+
+
+def _closest(
+    vectors: np.ndarray, block: np.ndarray, ids: np.ndarray, near: np.ndarray, count: int, metric: int
+) -> np.ndarray:
+    """Of the items `near` [n, some] each row of `block`, the `count` closest but itself; -1 for none."""
+    import faiss
+
+    rows = rows_of(vectors, np.maximum(near, 0).ravel()).reshape(*near.shape, -1)
+    closeness = np.einsum("ni,nji->nj", block, rows)
+    if metric == faiss.METRIC_L2:
+        closeness = 2 * closeness - np.einsum("nji,nji->nj", rows, rows)
+    closeness[(near < 0) | (near == ids[:, None])] = -np.inf
+    order = np.argsort(-closeness, axis=1, kind="stable")[:, :count]
+    best = np.take_along_axis(near, order, axis=1)
+    best[np.isneginf(np.take_along_axis(closeness, order, axis=1))] = -1
+    return best
+
+
+def lead_to_all(neighbours: np.ndarray) -> None:
+    """Change lists int32 [items, degree] in place so that every item is in the list of another, if it can be.
+
+    An item that no list has takes a place in a list of its own neighbours, that of the item which the most
+    lists have. In lists of the nearest such items exist: hubs take their places.
+    """
+    items, degree = neighbours.shape
+    counts = np.zeros(items, dtype=np.int64)
+    for start in range(0, items, _BLOCK):
+        near = neighbours[start : start + _BLOCK]
+        counts += np.bincount(near[near >= 0], minlength=items)
+    for column in range(degree):
+        lonely = np.flatnonzero(counts == 0)
+        hosts = neighbours[lonely, column]
+        lonely, hosts = lonely[hosts >= 0], hosts[hosts >= 0]
+        hosts, first = np.unique(hosts, return_index=True)  # one newcomer a list and pass
+        lonely = lonely[first]
+        lists = neighbours[hosts]
+        place = np.where(lists < 0, items, counts[lists]).argmax(axis=1)
+        left = lists[np.arange(len(hosts)), place]
+        neighbours[hosts, place] = lonely
+        counts[lonely] += 1
+        np.subtract.at(counts, left[left >= 0], 1)

@@ -1,0 +1,129 @@
+"""Search over item vectors: the k best allowed items for the M vectors of a user.
+
+The score of an item is max over m of <U^T h_m, v>, which is <h_m, w_v> with W = V U^T (URM section 1.3).
+Scores are exact however an item was found, and filters hold at every size:
+
+- where at most `exact_up_to` items are allowed, or there is no index, all allowed items are scored;
+- else faiss proposes, the neighbours are explored, and what is not allowed is left out of the result. Where
+  that leaves fewer than k items, all allowed items are scored after all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmrec.errors import BundleError, LlmrecError
+from llmrec.retrieve.exact import best_of, exact_top_k, top_k_of
+from llmrec.retrieve.explore import explore
+from llmrec.retrieve.index import ItemIndex
+from llmrec.retrieve.settings import SearchSettings
+from llmrec.retrieve.storage import rows_of
+
+_STARTS = 16
+"""Landmarks that exploration starts from, and as many again that are allowed."""
+
+
+class ItemSearch:
+    """Search over the rows of V, `vectors` [items, inner] float32 or float16, perhaps memory-mapped."""
+
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        index: ItemIndex | None = None,
+        settings: SearchSettings | None = None,
+    ) -> None:
+        """`index` must be of the first rows of `vectors`; later rows are always scored.
+
+        Raises `BundleError` when it has more rows than there are, or rows of another width.
+        """
+        self.vectors = vectors
+        self.index = index
+        self.settings = settings or SearchSettings()
+        self._scratch: list[np.ndarray] = []
+        if index is not None:
+            if index.items > len(vectors) or index.inner != vectors.shape[1]:
+                raise BundleError(
+                    f"the search index has {index.items:,} rows of {index.inner} values, the catalogue "
+                    f"{len(vectors):,} of {vectors.shape[1]}: make it again: llmrec index BUNDLE"
+                )
+            self._landmark_rows = rows_of(vectors, index.landmarks)
+            self._later = np.arange(index.items, len(vectors))
+
+    def top_k(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best allowed items of each request, best first; of equal scores the lower index first.
+
+        `queries` float32 [n, M, inner]; `allowed` bool [n, items] or None (all). Returns index int64 [n, k]
+        and score float32 [n, k], -1 and -inf where fewer than k items are allowed.
+        Raises `LlmrecError` when k is below 1 or a value is not finite.
+        """
+        if k < 1:
+            raise LlmrecError(f"k is {k}, it must be at least 1")
+        if not np.isfinite(queries).all():
+            raise LlmrecError("a user vector is not finite: the model diverged, fit it again")
+        if self.index is None:
+            return exact_top_k(self.vectors, queries, k, allowed)
+        index = np.full((len(queries), k), -1, dtype=np.int64)
+        best = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        # One request after another: each looks at thousands of items, so that loops gain nothing by being
+        # shared, and a batch gives what single requests give, to the last bit.
+        for row, own in enumerate(queries):
+            ids, scores = self._one(self.index, own, k, None if allowed is None else allowed[row])
+            index[row, : len(ids)], best[row, : len(ids)] = ids, scores
+        return index, best
+
+    def _one(
+        self, index: ItemIndex, queries: np.ndarray, k: int, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Items and scores of one request, both [at most k]."""
+        count = len(self.vectors) if allowed is None else int(np.count_nonzero(allowed))
+        if count <= max(k, self.settings.exact_up_to):
+            return self._all_scored(queries, k, allowed)
+        ids, scores = self._explored(index, queries, k, allowed)
+        if allowed is not None:
+            kept = allowed[ids]
+            ids, scores = ids[kept], scores[kept]
+        if len(ids) < k:
+            return self._all_scored(queries, k, allowed)
+        return best_of(ids, scores, k)
+
+    def _all_scored(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same by scoring all allowed items."""
+        ids = np.arange(len(self.vectors)) if allowed is None else np.flatnonzero(allowed)
+        return top_k_of(self.vectors, ids, queries, k)
+
+    def _explored(
+        self, index: ItemIndex, queries: np.ndarray, k: int, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All items that exploration looked at, and their scores."""
+        marks = (self._landmark_rows @ queries.T).max(axis=1)
+        starts = [self._later, index.propose(queries, k), index.landmarks[_largest(marks, _STARTS)]]
+        if allowed is not None:
+            places = np.flatnonzero(allowed[index.landmarks])
+            starts.append(index.landmarks[places[_largest(marks[places], _STARTS)]])
+        try:
+            seen = self._scratch.pop()
+        except IndexError:  # the first search, or other threads have all there are
+            seen = np.zeros(len(self.vectors), dtype=bool)
+        found = explore(
+            self.vectors,
+            index.neighbours,
+            queries,
+            np.concatenate(starts),
+            self.settings.rounds,
+            self.settings.width + k,
+            seen,
+            allowed,
+        )
+        self._scratch.append(seen)
+        return found
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Places of the `count` largest values, in no order."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    return np.argpartition(-values, count - 1)[:count]

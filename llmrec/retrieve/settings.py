@@ -1,0 +1,42 @@
+"""How a bundle is searched: the `search` section of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmrec.errors import LlmrecError
+from llmrec.retrieve.storage import STORAGE
+
+KINDS = ("auto", "exact", "hnsw", "ivfpq")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How the best items for a user's M vectors are found.
+
+    kind: `exact` scores every allowed item; `hnsw` and `ivfpq` name the faiss index that proposes the first
+    candidates for neighbour exploration; `auto` is `hnsw` for catalogues of more than `exact_up_to` items,
+    else `exact`. exact_up_to: where so many items or fewer are allowed, all of them are scored, whatever
+    the kind. rounds: rounds of exploration, T in URM; 0 takes the proposal as it is. width: each round opens
+    the `width` + k best items so far. storage: type of the rows of V in the bundle, `float32` or `float16`.
+    """
+
+    kind: str = "auto"
+    exact_up_to: int = 20_000
+    rounds: int = 4
+    width: int = 150
+    storage: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("kind", self.kind, KINDS), ("storage", self.storage, STORAGE)):
+            if value not in known:
+                raise LlmrecError(f"search: {name} is {value!r}, it must be one of: {', '.join(known)}")
+        for name, least in (("exact_up_to", 0), ("rounds", 0), ("width", 1)):
+            if getattr(self, name) < least:
+                raise LlmrecError(f"search: {name} is {getattr(self, name)}, it must be at least {least}")
+
+    def index_for(self, items: int) -> str | None:
+        """The kind of index that a catalogue of `items` items gets, None for none."""
+        if self.kind == "auto":
+            return "hnsw" if items > self.exact_up_to else None
+        return None if self.kind == "exact" else self.kind

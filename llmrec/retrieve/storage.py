@@ -1,0 +1,62 @@
+"""Item vectors on disk and in memory: V [items, inner] as .npy, float32 or float16, memory-mapped.
+
+Large catalogues need not fit into memory: a search reads the rows it scores, the system keeps what is read
+often. Scores are always computed in float32; with float16 they are exact for the rounded rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from llmrec.errors import LlmrecError
+
+STORAGE = ("float32", "float16")
+"""The types in which rows of V may be kept."""
+
+
+def open_vectors(path: Path) -> np.ndarray:
+    """The rows in a .npy file [items, inner], memory-mapped; raises `LlmrecError` for anything else."""
+    try:
+        vectors: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise LlmrecError(f"{path} cannot be read as item vectors ({error})") from error
+    if vectors.ndim != 2 or vectors.dtype.name not in STORAGE:
+        raise LlmrecError(
+            f"{path} holds {vectors.dtype.name} of shape {vectors.shape}; item vectors are float32 or "
+            "float16 [items, inner]"
+        )
+    return vectors
+
+
+def write_vectors(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, int], dtype: str) -> None:
+    """Write rows that come in blocks, in order, as `dtype`: no more than a block is in memory.
+
+    Raises `LlmrecError` when a value is not finite or too large for `dtype`, or the blocks do not make up
+    `shape` [items, inner].
+    """
+    vectors = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+    start = 0
+    for block in blocks:
+        if start + len(block) > shape[0]:
+            raise LlmrecError(f"{path}: more than {shape[0]:,} rows came")
+        if not (np.abs(block) <= np.finfo(vectors.dtype).max).all():
+            raise LlmrecError(f"{path}: a value is not finite, or too large for {dtype}")
+        vectors[start : start + len(block)] = block
+        start += len(block)
+    vectors.flush()
+    if start != shape[0]:
+        raise LlmrecError(f"{path}: {start:,} rows came, {shape[0]:,} were expected")
+
+
+def rows_of(vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Some rows, float32 [n, inner]."""
+    return vectors.take(ids, axis=0).astype(np.float32, copy=False)
+
+
+def blocks_of(vectors: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """All rows in order: where a block begins, and its rows, float32 [at most `size`, inner]."""
+    for start in range(0, len(vectors), size):
+        yield start, np.asarray(vectors[start : start + size], dtype=np.float32)
