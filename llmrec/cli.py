@@ -280,6 +280,29 @@ def evaluate(
 
 
 @app.command()
+def queries(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    fold: Annotated[str, typer.Option(help="Fold to ask: test or valid.")] = "test",
+    users: Annotated[int, typer.Option(min=1, help="At most so many users.")] = 500,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show whether the query tokens specialise: their shares of the top 10, how far their lists overlap."""
+    from llmrec.bundle import Bundle
+    from llmrec.evaluate.queries import measure_queries, queries_page
+    from llmrec.language_recommender import LanguageRecommender
+
+    opened = Bundle(bundle)
+    model, split = LanguageRecommender(opened), opened.recipe.split
+    found = measure_queries(model, opened.item_matrix(), opened.prepared, split, fold, users)
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(found.as_dict(), indent=1))
+        return
+    typer.echo(queries_page(found))
+
+
+@app.command()
 def demo(
     directory: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("runs/demo"),
     recipe: Annotated[Path | None, typer.Option(help="Another recipe than the sample's.")] = None,
