@@ -32,6 +32,7 @@ from llmrec.versions import FIRST, change_of, link_tree, next_version, versions_
 
 if TYPE_CHECKING:
     from llmrec.engines.contract import Engine
+    from llmrec.model.head_arrays import HeadArrays
     from llmrec.model.tokens import PromptTokens
     from llmrec.model.tuned import TunedModel
 
@@ -107,11 +108,11 @@ class Bundle:
         self._check_same()
         return matrix
 
-    def head(self) -> tuple[np.ndarray, np.ndarray]:
-        """U^T, float32 [inner, hidden], and the weights of the newest items, float32 [K]."""
-        from llmrec.model.assemble import read_head
+    def head(self) -> HeadArrays:
+        """What turns hidden states into user vectors."""
+        from llmrec.model.head_arrays import read_head
 
-        head = read_head(self.directory)
+        head = read_head(self.directory, self.recipe.head.history_state)
         self._check_same()
         return head
 

@@ -22,7 +22,7 @@ from llmrec.data.item_plans import applied, plan_added, plan_retired, plan_updat
 from llmrec.data.item_rows import read_item_rows
 from llmrec.errors import BundleError, LlmrecError, require_extra
 from llmrec.files import only_writer, write_json
-from llmrec.fit import item_text, text_reader
+from llmrec.fit import item_text
 from llmrec.items.newcomers import ID_PARTS, NEIGHBOURS, stand_in
 from llmrec.model.settings import ItemSettings
 from llmrec.versions import (
@@ -204,6 +204,8 @@ def _encoded(bundle: Bundle, texts: Sequence[str], known: np.ndarray) -> np.ndar
 
     Raises `BundleError` when the encoder found here makes other vectors of the catalogue's texts.
     """
+    from llmrec.model.text_reader import text_reader
+
     probe = np.unique(np.linspace(0, len(known) - 1, _KNOWN_TEXTS).astype(np.int64))
     encoder = text_reader(bundle.recipe.items.text_encoder)
     vectors = encoder.encode([*(item_text(bundle.catalog[row]) for row in probe), *texts])

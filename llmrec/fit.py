@@ -16,17 +16,18 @@ from llmrec.data.catalog import Item
 from llmrec.data.description import load_description
 from llmrec.data.events import Event, History
 from llmrec.data.prepare import prepare
-from llmrec.data.prepared import Case, Prepared
+from llmrec.data.prepared import Prepared
 from llmrec.data.sample import sample_yaml
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import only_writer, read_json, sha256_of, write_json
 from llmrec.progress import note, track
 from llmrec.verbalize.render import Verbalizer
+from llmrec.verbalize.search_words import search_words
 from llmrec.verbalize.templates import Templates
 from llmrec.verbalize.wishes import WishMaker
 
 if TYPE_CHECKING:
-    from llmrec.items.encoders import Encoder
+    from llmrec.items.search_vectors import SearchVectors
     from llmrec.tune.examples import Wisher
 
 TRAIN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard")
@@ -115,16 +116,24 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     if recipe.items.newcomers:
         model.items.set_newcomers(counts == 0)
     cases = prepared.cases(recipe.split, "valid")
-    questions = [
-        (example, np.array([event.item for event in history], dtype=np.int64))
-        for example, history in validation_questions(builder, prepared, cases, _no_words)
-    ]
+    questions = {"plain": validation_questions(builder, prepared, cases)}
+    if recipe.examples.wish_share:
+        questions["wishes"] = validation_questions(builder, prepared, cases, recipe.train.seed)
+    examples = ExampleTable(table)
+    search = None
+    if model.head.searches:
+        with processes.main_process_first():
+            prompts = (example for some in questions.values() for example, _ in some)
+            words = {tail.search for example in prompts for tail in example.tails if tail.search}
+            words.update(examples.searches())
+            search = _search_vectors(recipe, words, vectors.shape[1], workspace)
     trainer = RetrievalTrainer(
         RetrievalLoss(model, recipe.loss, counts),
-        ExampleTable(table),
+        examples,
         questions,
         recipe.train,
         workspace / "run",
+        search,
     )
     state = trainer.run()
     model.items.settle()
@@ -155,15 +164,27 @@ def _wisher(prepared: Prepared, templates: Templates) -> Wisher:
     """Wishes in training wordings."""
     maker = WishMaker(prepared.catalog, templates)
 
-    def wish(target: Event, history: History, rng: np.random.Generator) -> str:
+    def wish(target: Event, history: History, rng: np.random.Generator) -> tuple[str, str]:
         objective = maker.draw(target, history, rng)
-        return "" if objective is None else maker.say(objective, rng)
+        if objective is None:
+            return "", ""
+        return maker.say(objective, rng), search_words(objective, maker.lexicon)
 
     return wish
 
 
-def _no_words(case: Case, history: History) -> str:
-    return ""
+def _search_vectors(recipe: Recipe, texts: set[str], width: int, workspace: Path) -> SearchVectors:
+    """The vectors of all search words of the run, kept in the workspace."""
+    from llmrec.items.encoders import encode_cached
+    from llmrec.items.search_vectors import SearchVectors
+    from llmrec.model.text_reader import text_reader
+
+    vectors = SearchVectors(lambda: text_reader(recipe.items.text_encoder), width)
+    if texts:
+        ordered = sorted(texts)
+        encoder = text_reader(recipe.items.text_encoder)
+        vectors.remember(ordered, encode_cached(encoder, ordered, workspace / "vectors"))
+    return vectors
 
 
 def _open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None]:
@@ -205,6 +226,7 @@ def _same_recipe(known: Any, recipe: Recipe) -> bool:
 def text_vectors(prepared: Prepared, encoder: str, workspace: Path) -> np.ndarray:
     """Unit vectors of the items' texts, float32 [items, width], kept in the workspace."""
     from llmrec.items.encoders import encode_cached
+    from llmrec.model.text_reader import text_reader
 
     texts = [item_text(item) for item in prepared.catalog.items]
     return encode_cached(text_reader(encoder), texts, workspace / "vectors")
@@ -213,11 +235,3 @@ def text_vectors(prepared: Prepared, encoder: str, workspace: Path) -> np.ndarra
 def item_text(item: Item) -> str:
     """What the text encoder reads of an item."""
     return item.text or item.title or item.id
-
-
-def text_reader(name: str) -> Encoder:
-    """The text encoder that a recipe names."""
-    from llmrec.items.encoders import HashEncoder, TextEncoder
-    from llmrec.model.checkpoints import resolve
-
-    return HashEncoder() if name == "hash" else TextEncoder(resolve(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,13 @@ from llmrec.data.catalog import Value
 from llmrec.data.events import History
 from llmrec.decode.contract import Request
 from llmrec.engines.contract import Branching, Engine
+from llmrec.items.encoders import Encoder
+from llmrec.items.search_vectors import SearchVectors
 from llmrec.retrieve.scoring import ScoringRecommender
+from llmrec.verbalize.lexicon import Lexicon
+from llmrec.verbalize.parse import parse
 from llmrec.verbalize.prompt import Prompt
+from llmrec.verbalize.search_words import search_words
 
 
 class LanguageRecommender(ScoringRecommender):
@@ -28,7 +34,8 @@ class LanguageRecommender(ScoringRecommender):
         self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
         self._table = np.array(bundle.item_matrix())
         self.engine = bundle.engine() if engine is None else engine
-        self._inward, self._recent = bundle.head()
+        self._head = bundle.head()
+        self._search = SearchVectors(self._text_reader, self._head.text_map.shape[-1])
         self.setting = _setting(bundle.recipe)
 
     def prompt(self, request: Request) -> Prompt:
@@ -47,7 +54,7 @@ class LanguageRecommender(ScoringRecommender):
 
     def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
         """One vector a query, float32 [requests, M, inner]; what prompts share at their head is read once."""
-        return self._vectors([self._fitted(request) for request in requests])
+        return self._vectors(requests, [self._fitted(request) for request in requests])
 
     def user_vectors_many(self, requests: Sequence[Request]) -> np.ndarray:
         """The same for several wishes of one user, whose history is read once whatever their length.
@@ -60,16 +67,19 @@ class LanguageRecommender(ScoringRecommender):
         fitted = [self._fitted(request) for request in requests]
         least = min((len(kept) for _, kept in fitted), default=0)
         return self._vectors(
+            requests,
             [
                 pair if len(pair[1]) == least else self._fitted(request, least)
                 for request, pair in zip(requests, fitted, strict=True)
-            ]
+            ],
         )
 
-    def _vectors(self, fitted: Sequence[tuple[Prompt, History]]) -> np.ndarray:
-        """User vectors of prompts and the events that they hold."""
+    def _vectors(self, requests: Sequence[Request], fitted: Sequence[tuple[Prompt, History]]) -> np.ndarray:
+        """User vectors of requests, given their prompts and the events that these hold."""
+        head_part = self._head
         if not fitted:
-            return np.zeros((0, self.bundle.recipe.prompt.queries, len(self._inward)), dtype=np.float32)
+            return np.zeros((0, self.bundle.recipe.prompt.queries, len(head_part.inward)), dtype=np.float32)
+        words = self._search([self._search_words(request) for request in requests])
         queries = self.bundle.recipe.prompt.queries
         alike: dict[tuple[int, ...], list[int]] = {}
         for row, (prompt, _) in enumerate(fitted):
@@ -80,20 +90,38 @@ class LanguageRecommender(ScoringRecommender):
             ends = len(head) + np.array([len(tail) for tail in tails])[:, None]
             branchings.append(Branching(head, tails))
             at.append(np.insert(ends - queries + np.arange(queries), 0, len(head) - 1, axis=1))
-        found = np.empty((len(fitted), queries, len(self._inward)), dtype=np.float32)
+        found = np.empty((len(fitted), queries, len(head_part.inward)), dtype=np.float32)
         for rows, states in zip(alike.values(), self.engine.branch_states(branchings, at), strict=True):
-            vectors = states @ self._inward.T
-            found[rows] = vectors[:, 1:]
-            if self.bundle.recipe.head.history_state:  # as `model.query_head` does
-                found[rows] += vectors[:, :1]
+            found[rows] = head_part.at_queries(states)
+            if head_part.searches:
+                found[rows] += head_part.of_search(states, words[rows])
         found += np.stack([self._of_recent(kept) for _, kept in fitted])[:, None]
         return found
 
     def _of_recent(self, history: History) -> np.ndarray:
         """The part of a user vector that the newest items make, float32 [inner]."""
-        newest = [event.item for event in reversed(history)][: len(self._recent)]
-        found: np.ndarray = self._recent[: len(newest)] @ self._table[newest]
+        weights = self._head.recent
+        newest = [event.item for event in reversed(history)][: len(weights)]
+        found: np.ndarray = weights[: len(newest)] @ self._table[newest]
         return found
+
+    def _search_words(self, request: Request) -> str:
+        """What the model looks for in the items' texts; a wish that nobody has read yet is read here."""
+        if not request.words or not self._head.searches:
+            return ""
+        meant = request.objective
+        if meant.empty:
+            meant = parse(request.words, self._lexicon)
+        return search_words(meant, self._lexicon)
+
+    @cached_property
+    def _lexicon(self) -> Lexicon:
+        return Lexicon(self.catalog)
+
+    def _text_reader(self) -> Encoder:
+        from llmrec.model.text_reader import text_reader
+
+        return text_reader(self.bundle.recipe.items.text_encoder)
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:
         """Scores of all items, float32 [requests, items]."""

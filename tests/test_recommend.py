@@ -293,8 +293,8 @@ def test_prompts_drop_whole_oldest_events_to_fit_the_model(cramped: Bundle):
 def test_training_never_exceeds_the_model_and_learns_every_event(cramped: Bundle, items: str):
     tokens, rng = cramped.tokens(), np.random.default_rng(0)
 
-    def wish(target: Event, history: tuple[Event, ...], rng: np.random.Generator) -> str:
-        return "a long wish " * int(rng.integers(1, 20))
+    def wish(target: Event, history: tuple[Event, ...], rng: np.random.Generator) -> tuple[str, str]:
+        return "a long wish " * int(rng.integers(1, 20)), ""
 
     builder = builder_of(
         cramped.catalog,

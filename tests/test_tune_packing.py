@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import example as with_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import ARCHITECTURES, alone, builder_of, random_history, tiny_catalog, tuned
 
 from llmrec.data.events import Event, History
 from llmrec.model.settings import AdapterSettings
-from llmrec.tune.collate import Tail, collate
+from llmrec.tune.collate import Example, Tail, collate
 from llmrec.tune.examples import ExampleBuilder, shuffle_ties
 from llmrec.tune.settings import ExampleSettings
 
@@ -21,11 +22,12 @@ PROMPTS = [
     {"gaps": False, "attributes": False},
     {"statistics": True},
     {"items": "title"},
+    {"items": "both"},
 ]
 
 
-def draw_wish(target: Event, history: History, rng: np.random.Generator) -> str:
-    return str(rng.choice(WISHES))
+def draw_wish(target: Event, history: History, rng: np.random.Generator) -> tuple[str, str]:
+    return str(rng.choice(WISHES)), ""
 
 
 class Recorded:
@@ -34,27 +36,32 @@ class Recorded:
     def __init__(self) -> None:
         self.said: list[tuple[Event, History, str]] = []
 
-    def __call__(self, target: Event, history: History, rng: np.random.Generator) -> str:
-        self.said.append((target, history, draw_wish(target, history, rng)))
-        return self.said[-1][2]
+    def __call__(self, target: Event, history: History, rng: np.random.Generator) -> tuple[str, str]:
+        words, search = draw_wish(target, history, rng)
+        self.said.append((target, history, words))
+        return words, search
 
 
 def settings_of(cuts: int) -> ExampleSettings:
     return ExampleSettings(cuts=cuts, wish_share=1.0)
 
 
-@pytest.mark.parametrize("prompt", PROMPTS, ids=["plain", "bare", "statistics", "title"])
+@pytest.mark.parametrize("pack", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize("prompt", PROMPTS, ids=["plain", "bare", "statistics", "title", "both"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_states_of_a_pass_are_those_of_the_prompts_it_stands_for(checkpoints, name, prompt) -> None:
+def test_the_states_of_a_pass_are_those_of_the_prompts_it_stands_for(
+    checkpoints, name, prompt, pack: bool
+) -> None:
     adapter = AdapterSettings("prompt", tokens=3) if name == "qwen3" else AdapterSettings("lora")
     model, tokens, _ = tuned(checkpoints[name], CATALOG, adapter, queries=3)
     wisher, rng = Recorded(), np.random.default_rng(4)
     types = ("click", "purchase")
     builder = builder_of(CATALOG, tokens, wisher, types, settings_of(99), **prompt)
-    windows = [random_history(rng, length, len(CATALOG), types) for length in (2, 9, 5)]
+    windows = [random_history(rng, length, len(CATALOG), types) for length in (2, 7, 5)]
     attributes = [{"country": "Norway"}, {}, {"age": 33.0}]
     examples = [builder.example(w, a, rng) for w, a in zip(windows, attributes, strict=True)]
-    batch = collate(examples, tokens.queries)
+    batch = collate(examples, tokens.queries, pack=pack)
+    assert len(batch.ids) == (2 if pack else 3)
     with torch.no_grad():
         states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
     assert torch.isfinite(states).all()
@@ -171,3 +178,30 @@ def test_each_prompt_knows_the_newest_items_before_it(checkpoints) -> None:
     assert batch.item_recent.tolist() == expected[1:]
     asked = builder.question(window, "", {}, 0)
     assert collate([asked], tokens.queries, 3).query_recent.tolist() == [items[:-4:-1]]
+
+
+@with_example(lengths=[40, 20, 18, 11, 9], seed=0)
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12), seed=st.integers(0, 10**6))
+def test_packing_keeps_every_example_and_wastes_no_more(lengths: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    examples = []
+    for length in lengths:
+        head = rng.integers(1, 99, length).tolist()
+        at = [length - 1] if length > 1 else []
+        examples.append(Example(head, at, at, [Tail(length, [7, 8], 3, len(at))], at))
+    plain, packed = collate(examples, 2, 1), collate(examples, 2, 1, pack=True)
+    if lengths == [40, 20, 18, 11, 9]:  # rows of 42 + 13 and of 22 + 20 + 11
+        assert packed.ids.shape == (2, 55)
+    assert packed.places <= plain.places and packed.tokens == plain.tokens == sum(lengths) + 2 * len(lengths)
+    for name in ("item_targets", "query_targets", "item_recent", "query_recent", "item_of", "query_of"):
+        assert torch.equal(getattr(packed, name), getattr(plain, name))
+    for batch in (plain, packed):
+        ids, positions = batch.ids.flatten(), batch.positions.flatten()
+        at_cut, *at_queries = batch.query_rows.T
+        assert ids[at_cut].tolist() == [example.head[-1] for example in examples]
+        assert ids[batch.item_rows].tolist() == [example.head[-1] for example in examples if example.item_at]
+        assert all((positions[at] == torch.tensor(lengths) + m).all() for m, at in enumerate(at_queries))
+        seen = batch.visible[at_queries[-1] // batch.ids.shape[1], at_queries[-1] % batch.ids.shape[1]]
+        for row, example in enumerate(examples):  # the last query sees its own history, and no other
+            place = int(at_queries[-1][row]) // batch.ids.shape[1]
+            assert batch.ids[place][seen[row]].tolist() == [*example.head, 7, 8]

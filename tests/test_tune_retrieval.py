@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tiny_models import builder_of, tiny_prepared, tuned
 
 from llmrec.errors import DataError, LlmrecError
-from llmrec.files import only_writer, read_json
+from llmrec.files import only_writer, read_json, write_json
 from llmrec.model.settings import AdapterSettings
 from llmrec.model.tuned import TunedModel
 from llmrec.tune.checkpoint import RunState, trainable
@@ -38,25 +39,23 @@ class Run:
         build_examples(self.builder, self.prepared, "leave-last-out", folder / "table", seed=0)
         self.table = ExampleTable(folder / "table")
         cases = self.prepared.cases("leave-last-out", "valid")
-        self.questions = [
-            (example, np.array([event.item for event in history]))
-            for example, history in validation_questions(
-                self.builder, self.prepared, cases, lambda case, history: ""
-            )
-        ]
+        self.questions = validation_questions(self.builder, self.prepared, cases)
 
     def trainer(
-        self, directory: Path, settings: TrainSettings = SETTINGS, sampled: bool = False, **more: object
+        self,
+        directory: Path,
+        settings: TrainSettings = SETTINGS,
+        loss: LossSettings | None = None,
+        questions: list | None = None,
+        **items: object,
     ):
         adapter = AdapterSettings("lora", rank=2, dropout=0.1)
-        model, _, _ = tuned(self.checkpoint, self.prepared.catalog, adapter)
+        model, _, _ = tuned(self.checkpoint, self.prepared.catalog, adapter, **items)
         model.dropout.p = settings.dropout
-        loss = LossSettings(full_softmax_up_to=0, negatives=20) if sampled else LossSettings()
         counts = torch.ones(len(self.prepared.catalog))
-        questions = more.get("questions", self.questions)
-        return RetrievalTrainer(
-            RetrievalLoss(model, loss, counts), self.table, questions, settings, directory
-        )
+        questions = self.questions if questions is None else questions
+        whole = RetrievalLoss(model, loss or LossSettings(), counts)
+        return RetrievalTrainer(whole, self.table, {"plain": questions}, settings, directory)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +217,7 @@ def test_a_checkpoint_of_another_model_is_refused(run: Run, tmp_path: Path, chec
     run.trainer(tmp_path / "run").run(lambda state: state.update == 2)
     other, _, _ = tuned(checkpoints["gpt2"], run.prepared.catalog, AdapterSettings("none"))
     loss = RetrievalLoss(other, LossSettings(), torch.ones(24))
-    trainer = RetrievalTrainer(loss, run.table, run.questions, SETTINGS, tmp_path / "run")
+    trainer = RetrievalTrainer(loss, run.table, {"plain": run.questions}, SETTINGS, tmp_path / "run")
     with pytest.raises(LlmrecError, match="another model or recipe"):
         trainer.run()
 
@@ -249,14 +248,83 @@ def test_without_validation_cases_the_newest_weights_win(run: Run, tmp_path: Pat
     assert (state.epoch, state.best_epoch, state.log) == (2, 2, [])
 
 
-def test_the_sampled_softmax_trains_and_resumes(run: Run, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, epochs=1)
-    one = run.trainer(tmp_path / "one", settings, sampled=True)
+@pytest.mark.parametrize(
+    ("loss", "changes", "items"),
+    [
+        ({"sampler": "popularity"}, {}, {}),
+        ({"sampler": "mixed", "hard_share": 0.5, "hard_every": 2, "hard_rows": 3, "hard_top": 2}, {}, {}),
+        (None, {"pack": True, "schedule": "linear"}, {"dropout": 0.3}),
+        (None, {"gradient_checkpointing": True, "schedule": "constant"}, {}),
+    ],
+    ids=["sampled", "hard", "packed", "checkpointed"],
+)
+def test_with_every_option_a_run_learns_and_resumes(run: Run, tmp_path: Path, loss, changes, items) -> None:
+    settings = replace(SETTINGS, epochs=1, **changes)
+    sampled = loss and LossSettings(full_softmax_up_to=0, negatives=20, **loss)
+    one = run.trainer(tmp_path / "one", settings, sampled, **items)
+    before = weights(one.model)
     one.run()
-    run.trainer(tmp_path / "two", settings, sampled=True).run(lambda state: state.update == 3)
-    two = run.trainer(tmp_path / "two", settings, sampled=True)
+    run.trainer(tmp_path / "two", settings, sampled, **items).run(lambda state: state.update == 4)
+    two = run.trainer(tmp_path / "two", settings, sampled, **items)
     two.run()
-    assert same(weights(one.model), weights(two.model))
+    assert same(weights(one.model), weights(two.model)) and not same(weights(one.model), before)
+    assert losses_of(tmp_path / "one") == losses_of(tmp_path / "two")
+    if loss and "hard_share" in loss:
+        assert len(one.pool) == 6 and torch.equal(one.pool, two.pool)
+        assert torch.equal(one.retrieval.sampler.pool, one.pool)
+
+
+def test_gradient_checkpointing_changes_no_gradient(run: Run, tmp_path: Path) -> None:
+    found = {}
+    for on in (False, True):
+        settings = replace(SETTINGS, gradient_checkpointing=on)
+        trainer = run.trainer(tmp_path / str(on), settings)
+        trainer.run(lambda state: state.update == 1)
+        found[on] = weights(trainer.model)
+        assert trainer.model.language_model.is_gradient_checkpointing == on
+    for name, value in found[True].items():
+        torch.testing.assert_close(value, found[False][name], msg=name)
+
+
+def test_half_precision_differs_by_rounding_only(run: Run, tmp_path: Path) -> None:
+    found = {}
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state()  # accelerate holds one precision for a process
+        settings = replace(SETTINGS, precision=precision, epochs=1, dropout=0.0, pack=True)
+        run.trainer(tmp_path / precision, settings).run()
+        found[precision] = losses_of(tmp_path / precision)
+        AcceleratorState._reset_state()
+    assert found["no"] != found["bf16"]
+    assert list(found["bf16"].values()) == pytest.approx(list(found["no"].values()), rel=0.03)
+
+
+def test_speed_and_padding_are_counted_and_said(run: Run, tmp_path: Path, capsys) -> None:
+    shares = {}
+    for pack in (False, True):
+        trainer = run.trainer(tmp_path / str(pack), replace(SETTINGS, epochs=1, batch=30, pack=pack))
+        state = trainer.run()
+        lengths = [run.table[row].length for rows in run.table.batches(0, 30, 0) for row in rows]
+        assert state.tokens == sum(lengths) < state.places
+        assert state.padding_share == pytest.approx(1 - state.tokens / state.places)
+        assert state.tokens_per_second == pytest.approx(state.tokens / state.seconds)
+        said = capsys.readouterr().err
+        assert f"{state.tokens_per_second:,.0f} tokens a second, {state.padding_share:.1%} padding" in said
+        shares[pack] = state.padding_share
+    widest = [max(run.table[row].length for row in rows) for rows in run.table.batches(0, 30, 0)]
+    assert shares[True] <= shares[False] <= 1 - sum(lengths) / (30 * sum(widest)) + 1e-9
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(run: Run, tmp_path: Path) -> None:
+    run.trainer(tmp_path / "run").run(lambda state: state.update == 3)
+    path = tmp_path / "run" / "checkpoint" / "state.json"
+    saved = read_json(path, "checkpoint")
+    for name in ("schedule", "pack", "gradient_checkpointing"):
+        del saved["settings"][name]
+    del saved["state"]["places"]
+    write_json(path, saved)
+    with pytest.raises(LlmrecError, match="other settings .pack.: restore them"):
+        run.trainer(tmp_path / "run", replace(SETTINGS, pack=True)).run()
+    assert run.trainer(tmp_path / "run").run().finished
 
 
 def test_the_backbone_and_the_new_parts_have_their_own_rates(run: Run, tmp_path: Path) -> None:
@@ -274,6 +342,23 @@ def test_the_backbone_and_the_new_parts_have_their_own_rates(run: Run, tmp_path:
     np.testing.assert_allclose(new / backbone, 1e-2 / 5e-4)
     assert np.argmax(new) in (len(new) // 2 - 1, len(new) // 2) and new.max() <= 1e-2
     assert 0 < new[0] < 0.1 * new.max() + 1e-3 and new[-1] < 0.02 * new.max()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", lambda update, updates, warm: 1.0),
+        ("linear", lambda update, updates, warm: (updates - update) / (updates - warm)),
+        ("cosine", lambda update, updates, warm: 0.5 * (1 + np.cos(np.pi * update / updates))),
+    ],
+)
+def test_schedules_warm_up_and_then_go_their_ways(run: Run, tmp_path: Path, schedule: str, expected) -> None:
+    trainer = run.trainer(tmp_path / "run", replace(SETTINGS, warmup=0.25, schedule=schedule))
+    warm = 0.25 * trainer.updates
+    for update in range(trainer.updates):
+        trainer.state.update = update
+        wanted = (update + 1) / warm if update < warm else expected(update, trainer.updates, warm)
+        assert trainer._scale() == pytest.approx(wanted) and 0 < trainer._scale() <= 1.3
 
 
 def test_the_table_holds_the_examples_and_epochs_turn_over_its_versions(run: Run) -> None:
@@ -304,7 +389,7 @@ def test_a_shop_where_nobody_came_back_has_nothing_to_learn(run: Run, tmp_path: 
 
 
 def test_what_goes_wrong_in_a_row_is_said_as_it_was(run: Run, tmp_path: Path) -> None:
-    def wisher(target, history, rng) -> str:
+    def wisher(target, history, rng) -> tuple[str, str]:
         raise LlmrecError("this wish has no words")
 
     builder = builder_of(run.prepared.catalog, run.tokens, wisher)

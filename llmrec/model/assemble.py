@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from llmrec.errors import BundleError
 from llmrec.model.adapters import adapt, causal_lm, load_adapter, save_adapter, save_backbone
 from llmrec.model.item_tokens import INNER_STD, ItemTokens
 from llmrec.model.pretrained import hidden_size, load_backbone
-from llmrec.model.query_head import RECENT_SCALE, QueryHead
+from llmrec.model.query_head import QueryHead
 from llmrec.model.settings import ModelSettings
 from llmrec.model.tuned import TunedModel
 
@@ -65,7 +66,13 @@ def _around(
         settings.items.without_id,
     )
     head = QueryHead(
-        width, inner, settings.queries, spread, settings.head.history_state, settings.head.recent
+        width,
+        inner,
+        settings.queries,
+        spread,
+        settings.head.history_state,
+        settings.head.recent,
+        settings.head.search and settings.items.parts != "id_only",
     )
     head.start_from(items.token_map.weight, INNER_STD)
     return TunedModel(backbone, items, head, base, dropout)
@@ -106,7 +113,11 @@ def load_model(
         adapted = load_adapter(backbone, directory / "adapter")
     parts = load_file(directory / "new_parts.safetensors")
     vectors = np.load(directory / "text_vectors.npy", allow_pickle=False)
+    # Bundles from before search words counted have no gate for them.
+    head = replace(settings.head, search="head.search_gate.weight" in parts)
+    settings = replace(settings, head=head)
     model = _around(adapted, settings, vectors, int(parts.pop("base").item()), 0.0)
+    parts.setdefault("items.center", model.items.center)
     try:
         for prefix, module in (("items.", model.items), ("head.", model.head)):
             own = {name.removeprefix(prefix): v for name, v in parts.items() if name.startswith(prefix)}
@@ -114,10 +125,3 @@ def load_model(
     except RuntimeError as error:
         raise BundleError(f"{directory}/new_parts.safetensors does not fit its recipe: {error}") from error
     return model.eval().requires_grad_(False), mark
-
-
-def read_head(directory: Path) -> tuple[np.ndarray, np.ndarray]:
-    """U^T of a saved model, float32 [inner, hidden], and its weights of recent items, float32 [K]."""
-    parts = load_file(directory / "new_parts.safetensors")
-    recent = parts["head.recent"].float().numpy() if "head.recent" in parts else np.zeros(0, np.float32)
-    return parts["head.inward.weight"].float().numpy(), RECENT_SCALE * recent

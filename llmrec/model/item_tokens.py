@@ -45,6 +45,8 @@ class ItemTokens(nn.Module):
     """
 
     text_vectors: Tensor
+    center: Tensor
+    """Mean of the text vectors at the time of training: what all texts of the catalogue share."""
     newcomer: Tensor | None
     """bool [items]: items without an id part of their own, None when there are none; see `ItemSettings`."""
 
@@ -71,6 +73,7 @@ class ItemTokens(nn.Module):
         self.without_id = without_id
         self.register_buffer("newcomer", None, persistent=False)
         self.register_buffer("text_vectors", text_vectors.float(), persistent=False)
+        self.register_buffer("center", self.text_vectors.mean(0))
         self.id_part = nn.Parameter(torch.randn(items, inner) * INNER_STD)
         self.text_map = nn.Linear(width, inner, bias=False)
         nn.init.normal_(self.text_map.weight, std=INNER_STD)
@@ -123,6 +126,12 @@ class ItemTokens(nn.Module):
             dropped = torch.rand(len(ids), device=ids.device) < self.dropout
             without = dropped if without is None else without | dropped
         return ids if without is None else torch.where(without[:, None], self.stand_in(), ids)
+
+    def of_search(self, vectors: Tensor) -> Tensor:
+        """The text part [n, inner] of the search words' vectors [n, text width]; zero for a zero vector."""
+        known = vectors.any(dim=-1, keepdim=True)
+        part: Tensor = self.text_map((vectors - self.center) * known)
+        return part
 
     def rows(self, index: Tensor | None = None) -> ItemRows:
         """The rows of a step; `index` int64, sorted and without repetition."""

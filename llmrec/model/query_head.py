@@ -10,6 +10,8 @@ from torch.nn import functional
 
 RECENT_SCALE = 10.0
 """What the newest item's row counts at the start; rows are small (see `item_tokens.INNER_STD`)."""
+SEARCH_SCALE = 30.0
+"""What the text part of the search words counts at the start."""
 
 
 class QueryHead(nn.Module):
@@ -26,6 +28,11 @@ class QueryHead(nn.Module):
     With `recent` = K, which URM does not have either, every user vector has in it the sum of the rows of V
     of the newest K items, the d-th newest times `RECENT_SCALE` and a learnt weight that starts at 1 / d: the
     model starts at what sequential rules know, and learns what to change.
+
+    With `search`, the search words of a wish (`verbalize.search_words`) go through the text encoder and the
+    text map of the items (V_trans of URM section 1.4). What comes out, times `SEARCH_SCALE` and a gate that
+    each query's state decides, is added to that query's vector: the model starts at what a search in the
+    items' texts finds, and learns when to follow it. Without search words nothing is added.
     """
 
     def __init__(
@@ -36,6 +43,7 @@ class QueryHead(nn.Module):
         embedding_std: float = 0.02,
         history_state: bool = True,
         recent: int = 0,
+        search: bool = False,
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(queries, hidden) * embedding_std)
@@ -43,6 +51,10 @@ class QueryHead(nn.Module):
         self.history_state = history_state
         if recent:
             self.recent = nn.Parameter(1.0 / torch.arange(1, recent + 1))
+        if search:
+            self.search_gate = nn.Linear(hidden, 1)
+            nn.init.zeros_(self.search_gate.weight)
+            nn.init.ones_(self.search_gate.bias)
 
     def start_from(self, token_map: Tensor, spread: float) -> None:
         """Let U start as the way back from tokens to rows of V: <U^T token(v), v'> is about <v, v'>.
@@ -78,14 +90,31 @@ class QueryHead(nn.Module):
             recent.clamp(min=0), table, mode="sum", per_sample_weights=weights.to(table.dtype)
         )
 
-    def best(self, states: Tensor, table: Tensor, recent: Tensor | None = None) -> Tensor:
+    @property
+    def searches(self) -> bool:
+        """Whether search words count."""
+        return hasattr(self, "search_gate")
+
+    def of_search(self, states: Tensor, text: Tensor) -> Tensor:
+        """What search words add to the queries [n, M, inner], from their states [n, 1 + M, hidden].
+
+        `text` [n, inner] is the text part of the words, zero where there are none.
+        """
+        gate: Tensor = self.search_gate(states[:, 1:])
+        return SEARCH_SCALE * gate * text[:, None]
+
+    def best(
+        self, states: Tensor, table: Tensor, recent: Tensor | None = None, text: Tensor | None = None
+    ) -> Tensor:
         """Scores [n, items] of states [n, 1 + M, hidden]: the maximum over the M queries.
 
-        `recent` int64 [n, K] are the newest items, -1 for none.
+        `recent` int64 [n, K] are the newest items, -1 for none; `text` as in `of_search`.
         """
         vectors = self.at_queries(self.vectors(states))
         if recent is not None and self.remembered:
             vectors = vectors + self.of_recent(table, recent)[:, None]
+        if text is not None and self.searches:
+            vectors = vectors + self.of_search(states, text)
         return best_scores(vectors, table)
 
 

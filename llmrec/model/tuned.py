@@ -56,6 +56,15 @@ class TunedModel(nn.Module):
             is_other[..., None], other[ids[is_other] - first_query].to(embedded.dtype)
         )
 
+    def of_search(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """What the search words' `vectors` [n, text width] add to the M queries, [n, M, inner].
+
+        `states` [n, 1 + M, hidden] are those that the head reads; without search words a zero.
+        """
+        if not self.head.searches or vectors.shape[1] == 0:
+            return torch.zeros(1, 1, 1, device=states.device)
+        return self.head.of_search(states, self.items.of_search(vectors))
+
     def forward(
         self, ids: Tensor, visible: Tensor, positions: Tensor, rows: ItemRows | None = None
     ) -> Tensor:

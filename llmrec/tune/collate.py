@@ -11,7 +11,7 @@ Rows are padded to one length. Histories of like lengths stand in one step (`Exa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,12 +22,16 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Token ids that stand after the first `cut` tokens (`events` events) of the head, and their target."""
+    """Token ids that stand after the first `cut` tokens (`events` events) of the head, and their target.
+
+    `search` are the search words of its wish.
+    """
 
     cut: int
     ids: Sequence[int]
     target: int
     events: int = 0
+    search: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Batch:
     token before the cut, then the queries), query_targets int64 [p].
     item_recent int64 [n, K] and query_recent [p, K]: the newest items before each, -1 for none.
     item_of int64 [n] and query_of [p]: which example of the step each belongs to.
+    query_search float32 [p, text width]: vectors of the search words, zero for none; width 0 without them.
     `tokens` counts real tokens, padding left out; `places` those of all rows.
     """
 
@@ -73,6 +78,7 @@ class Batch:
     query_recent: Tensor
     item_of: Tensor
     query_of: Tensor
+    query_search: Tensor
     tokens: int
 
     @property
@@ -89,10 +95,16 @@ class Batch:
         return Batch(**moved)
 
 
-def collate(examples: Sequence[Example], queries: int, recent: int = 0, pack: bool = False) -> Batch:
+def collate(
+    examples: Sequence[Example],
+    queries: int,
+    recent: int = 0,
+    pack: bool = False,
+    search: Callable[[Sequence[str]], np.ndarray] | None = None,
+) -> Batch:
     """Pad and mask examples whose tails each end with `queries` query tokens; `recent` is K of `Batch`.
 
-    With `pack` examples may share rows.
+    With `pack` examples may share rows. `search` gives the vectors of search words.
     """
     rows, starts, shape = _places([example.length for example in examples], pack)
     length = shape[1]
@@ -120,6 +132,8 @@ def collate(examples: Sequence[Example], queries: int, recent: int = 0, pack: bo
             visible[row, begin:end, begin:end] = causal[: end - begin, : end - begin]
             at_queries = range(row * length + end - queries, row * length + end)
             prompts.add([row * length + cut - 1, *at_queries], tail.target, newest[tail.events], number)
+    words = [tail.search for example in examples for tail in example.tails]
+    found = np.zeros((len(words), 0), dtype=np.float32) if search is None else search(words)
     item_rows, item_targets, item_recent, item_of = items.tensors()
     query_rows, query_targets, query_recent, query_of = prompts.tensors(1 + queries)
     return Batch(
@@ -134,6 +148,7 @@ def collate(examples: Sequence[Example], queries: int, recent: int = 0, pack: bo
         query_recent,
         item_of,
         query_of,
+        torch.from_numpy(found),
         sum(example.length for example in examples),
     )
 

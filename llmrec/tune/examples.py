@@ -26,8 +26,8 @@ from llmrec.tune.collate import Example, Tail
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.render import Verbalizer
 
-Wisher = Callable[[Event, History, np.random.Generator], str]
-"""Words of a wish that a target event fulfils after a history, "" for none."""
+Wisher = Callable[[Event, History, np.random.Generator], tuple[str, str]]
+"""Words of a wish that a target event fulfils after a history, and their search words; "" for none."""
 _WISH_TOKENS = 128
 """Tokens of the context that training keeps free for a wish, a quarter of a small context."""
 
@@ -81,16 +81,16 @@ class ExampleBuilder:
         cuts = np.sort(rng.choice(len(window), size=min(self.settings.cuts, len(window)), replace=False))
         tails = []
         for cut in cuts:
-            words = ""
+            words = search = ""
             if self.wisher is not None and rng.random() < self.settings.wish_share:
-                words = self.wisher(window[cut], window[:cut], rng)
+                words, search = self.wisher(window[cut], window[:cut], rng)
             at = self._cut_at(head, window, int(cut), attributes)
             if at is None:
                 continue
             ids = self.tail(window[:cut], words)
             if at + len(ids) > self.tokens.context:  # a wish too long for what the history leaves
-                ids = self.tail(window[:cut], "")
-            tails.append(Tail(at, ids, window[cut].item, int(cut)))
+                ids, search = self.tail(window[:cut], ""), ""
+            tails.append(Tail(at, ids, window[cut].item, int(cut), search))
         item_at = self._item_positions(head)
         items = [event.item for event in window[:-1]]
         return Example(head, item_at, targets if item_at else [], tails, items)
@@ -115,11 +115,13 @@ class ExampleBuilder:
         seen = history if self.verbalizer.settings.statistics else ()
         return self.tokens.encode(self.verbalizer.prompt(seen, words).tail)
 
-    def question(self, history: History, words: str, attributes: dict[str, Any], target: int) -> Example:
+    def question(
+        self, history: History, words: str, attributes: dict[str, Any], target: int, search: str = ""
+    ) -> Example:
         """A prompt as it is asked, with its answer: for validation."""
         prompt, kept = self.tokens.fit(self.verbalizer, history, words, attributes)
         head = self.tokens.head(prompt)
-        tail = Tail(len(head), self.tokens.encode(prompt.tail), target, len(kept))
+        tail = Tail(len(head), self.tokens.encode(prompt.tail), target, len(kept), search)
         return Example(head, [], [], [tail], [event.item for event in kept])
 
     def _item_positions(self, head: list[int]) -> list[int]:
@@ -180,6 +182,7 @@ def build_examples(
             "tails": List(integers),
             "targets": integers,
             "events": integers,
+            "searches": List(Value("string")),
             "items": integers,
             "length": Value("int32"),
         }
@@ -228,6 +231,7 @@ def _rows(
                         "tails": [list(tail.ids) for tail in example.tails],
                         "targets": [tail.target for tail in example.tails],
                         "events": [tail.events for tail in example.tails],
+                        "searches": [tail.search for tail in example.tails],
                         "items": list(example.items),
                         "length": example.length,
                     }
@@ -249,7 +253,8 @@ class ExampleTable:
 
     def __getitem__(self, row: int) -> Example:
         values = self._table[int(row)]
-        tails = zip(values["cuts"], values["tails"], values["targets"], values["events"], strict=True)
+        names = ("cuts", "tails", "targets", "events", "searches")
+        tails = zip(*(values[name] for name in names), strict=True)
         return Example(
             values["head"],
             values["item_at"],
@@ -257,6 +262,10 @@ class ExampleTable:
             [Tail(*tail) for tail in tails],
             values["items"],
         )
+
+    def searches(self) -> list[str]:
+        """The search words of all prompts, each once, sorted."""
+        return sorted({words for row in self._table["searches"] for words in row} - {""})
 
     def batches(self, epoch: int, size: int, seed: int) -> list[np.ndarray]:
         """Row numbers of the batches of an epoch: shuffled, of like lengths together, the same for a seed."""
@@ -273,12 +282,24 @@ class ExampleTable:
 
 
 def validation_questions(
-    builder: ExampleBuilder, prepared: Prepared, cases: list[Case], words: Callable[[Case, History], str]
-) -> list[tuple[Example, History]]:
-    """Prompts of evaluation cases as they are asked, each with the history before its target."""
+    builder: ExampleBuilder, prepared: Prepared, cases: list[Case], seed: int | None = None
+) -> list[tuple[Example, np.ndarray]]:
+    """Prompts of evaluation cases as they are asked, each with the items of the history before its target.
+
+    With a seed each has a wish that its target fulfils, drawn with it; cases that none fits are left out.
+    """
     questions = []
     for case in cases:
-        history: tuple[Event, ...] = prepared.histories.history(case.user, case.cut)
+        events = prepared.histories.history(case.user, case.cut + 1)
+        history, target = events[:-1], events[-1]
+        words = search = ""
+        if seed is not None:
+            if builder.wisher is None:
+                continue
+            words, search = builder.wisher(target, history, np.random.default_rng([seed, case.user]))
+            if not words:
+                continue
         attributes = dict(prepared.attributes(case.user))
-        questions.append((builder.question(history, words(case, history), attributes, case.target), history))
+        example = builder.question(history, words, attributes, case.target, search)
+        questions.append((example, np.array([event.item for event in history], dtype=np.int64)))
     return questions

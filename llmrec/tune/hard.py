@@ -25,7 +25,9 @@ def hardest(model: TunedModel, batch: Batch, prompts: int, top: int, known: Tens
     count, device = len(batch.query_targets), batch.ids.device
     chosen = torch.arange(prompts, device=device) % count
     states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
-    vectors = model.head.at_queries(model.head.vectors(states[batch.query_rows[chosen]].float()))
+    states = states[batch.query_rows[chosen]].float()
+    vectors = model.head.at_queries(model.head.vectors(states))
+    vectors = vectors + model.of_search(states, batch.query_search[chosen])
     if model.head.remembered:
         recent = batch.query_recent[chosen]
         table = model.items(recent.clamp(min=0).flatten())

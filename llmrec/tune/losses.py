@@ -40,10 +40,12 @@ class RetrievalLoss(nn.Module):
             candidates, rows = self._rows(batch)
         states = self.model(batch.ids, batch.visible, batch.positions, rows).flatten(0, 1)
         with torch.autocast(states.device.type, enabled=False):  # scores and softmax too
-            vectors = self.model.head.vectors(self.model.dropout(states.float()))
+            states = self.model.dropout(states.float())
+            vectors = self.model.head.vectors(states)
             at_items = vectors[batch.item_rows] + self._of_recent(rows, batch.item_recent)
             at_queries = self.model.head.at_queries(vectors[batch.query_rows])
             at_queries = at_queries + self._of_recent(rows, batch.query_recent)[..., None, :]
+            at_queries = at_queries + self.model.of_search(states[batch.query_rows], batch.query_search)
             weights = self.settings.sequence_weight, self.settings.query_weight
             reads = (
                 (at_items[:, None], batch.item_targets, batch.item_of),

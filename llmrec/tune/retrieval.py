@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,15 @@ class RetrievalTrainer:
         self,
         loss: RetrievalLoss,
         examples: ExampleTable,
-        questions: Sequence[tuple[Example, np.ndarray]],
+        questions: Mapping[str, Sequence[tuple[Example, np.ndarray]]],
         settings: TrainSettings,
         directory: Path,
+        search: Callable[[Sequence[str]], np.ndarray] | None = None,
     ) -> None:
-        """`questions`: validation prompts, each with the items to leave out of its ranking."""
+        """`questions`: sets of validation prompts by name, each prompt with the items to leave out.
+
+        The run keeps the weights with the best mean over the sets. `search` gives vectors of search words.
+        """
         self.settings = settings
         self.directory = Path(directory)
         # Accumulation is ours: accelerate counts steps in memory only, and across epochs.
@@ -71,8 +75,13 @@ class RetrievalTrainer:
         self.weights = (loss.settings.sequence_weight, loss.settings.query_weight)
         self.queries = len(self.model.head.queries)
         self.examples = examples
-        self.any_questions = len(questions) > 0  # over all processes, which must decide alike
-        self.questions = questions[self.accelerator.process_index :: self.accelerator.num_processes]
+        self.search = search
+        self.any_questions = any(questions.values())  # over all processes, which must decide alike
+        self.questions = {
+            name: some[self.accelerator.process_index :: self.accelerator.num_processes]
+            for name, some in questions.items()
+            if some
+        }
         optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), weight_decay=settings.weight_decay)
         self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
         self.average = WeightAverage(self.model, settings.average)
@@ -202,6 +211,7 @@ class RetrievalTrainer:
                 self.queries,
                 self.model.head.remembered,
                 self.settings.pack,
+                self.search,
             ).to(self.accelerator.device)
             if number == 1 and len(self.pool) and self.state.update % self.retrieval.settings.hard_every == 0:
                 self._find_hard(batch)
@@ -245,7 +255,8 @@ class RetrievalTrainer:
         if last or self.state.epoch % self.settings.validate_every == 0:
             started = time.monotonic()
             with self.average.applied():
-                figure = self._validate()
+                figures = self._validate()
+                figure = sum(figures.values()) / len(figures)
                 if figure > self.state.best:
                     self.state.best, self.state.best_epoch = figure, self.state.epoch
                     if self.accelerator.is_main_process:
@@ -253,22 +264,32 @@ class RetrievalTrainer:
             self.state.seconds += time.monotonic() - started
             if self.any_questions:
                 self.state.log.append(
-                    {"epoch": self.state.epoch, "ndcg@10": figure, "seconds": self.state.seconds}
+                    {
+                        "epoch": self.state.epoch,
+                        "ndcg@10": figure,
+                        **{f"ndcg@10 {name}": one for name, one in figures.items()},
+                        "seconds": self.state.seconds,
+                    }
                 )
-                self._log({"validation_ndcg@10": figure})
-                self._say(f"fine-tune: epoch {self.state.epoch}, validation ndcg@10 {figure:.4f}")
+                self._log({f"validation_ndcg@10/{name}": one for name, one in figures.items()})
+                said = ", ".join(f"{name} {one:.4f}" for name, one in figures.items())
+                self._say(f"fine-tune: epoch {self.state.epoch}, validation ndcg@10: {said}")
             waited = (self.state.epoch - self.state.best_epoch) // self.settings.validate_every
             last = last or (self.settings.patience > 0 and waited >= self.settings.patience)
         self.state.finished = last
         self.accelerator.wait_for_everyone()
 
-    def _validate(self) -> float:
+    def _validate(self) -> dict[str, float]:
+        """ndcg@10 of each set of questions."""
         if not self.any_questions:
-            return float(self.state.epoch)  # nothing to compare with: the newest weights are the best
-        ranks = target_ranks(
-            self.model, self.questions, self.queries, 4 * self.settings.batch, self.accelerator.device
-        )
-        return ndcg_at_10(np.array(gather_object(ranks.tolist())))
+            # Nothing to compare with: the newest weights are the best.
+            return {"none": float(self.state.epoch)}
+        device, batch = self.accelerator.device, 4 * self.settings.batch
+        found = {}
+        for name, questions in self.questions.items():
+            ranks = target_ranks(self.model, questions, self.queries, batch, device, self.search)
+            found[name] = ndcg_at_10(np.array(gather_object(ranks.tolist())))
+        return found
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,11 +19,13 @@ def target_ranks(
     queries: int,
     batch: int,
     device: torch.device,
+    search: Callable[[Sequence[str]], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Rank (0 is best) of each question's target among the items not seen, int64 [questions].
 
     A question is an example with one tail, and the catalogue indices to leave out. Ties count against
-    the target. Dropout is off while this runs; the model comes back in the mode it was in.
+    the target. `search` gives the vectors of search words. Dropout is off while this runs; the model comes
+    back in the mode it was in.
     """
     was_training = model.training
     model.eval()
@@ -32,9 +34,11 @@ def target_ranks(
     order = np.argsort([example.length for example, _ in questions], kind="stable")
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        packed = collate([questions[row][0] for row in rows], queries, model.head.remembered).to(device)
+        examples = [questions[row][0] for row in rows]
+        packed = collate(examples, queries, model.head.remembered, search=search).to(device)
         states = model(packed.ids, packed.visible, packed.positions).flatten(0, 1)
-        scores = model.head.best(states[packed.query_rows].float(), table, packed.query_recent)
+        text = model.items.of_search(packed.query_search) if packed.query_search.shape[1] else None
+        scores = model.head.best(states[packed.query_rows].float(), table, packed.query_recent, text)
         targets = packed.query_targets
         wanted = scores.gather(1, targets[:, None]).clone()
         for at, row in enumerate(rows):
