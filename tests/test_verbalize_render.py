@@ -31,7 +31,7 @@ EVENTS = st.lists(
 ).map(lambda rows: tuple(Event(item, time, kind) for item, time, kind in rows))
 SETTINGS = st.builds(
     PromptSettings,
-    items=st.sampled_from(("token", "title")),
+    items=st.sampled_from(("token", "title", "both")),
     queries=st.integers(1, 6),
     statistics=st.booleans(),
     gaps=st.booleans(),
@@ -71,7 +71,7 @@ def test_the_head_of_a_shorter_history_begins_the_longer(history, chosen, cut, w
 def test_items_and_queries_are_all_and_only_those_asked_for(history, chosen, wish):
     prompt = Verbalizer(CATALOG, chosen, TYPES, TEMPLATES).prompt(history, wish + HOSTILE, {HOSTILE: HOSTILE})
     items = [segment.item for segment in prompt.head if isinstance(segment, ItemToken)]
-    assert items == ([event.item for event in history] if chosen.items == "token" else [])
+    assert items == ([event.item for event in history] if chosen.items != "title" else [])
     tokens = [segment for segment in prompt.tail if not isinstance(segment, Words)]
     assert tokens == [QueryToken(number) for number in range(chosen.queries)]
     text = "".join(segment.text for segment in prompt.head + prompt.tail if isinstance(segment, Words))

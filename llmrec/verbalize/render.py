@@ -14,7 +14,7 @@ from llmrec.verbalize.profile import describe, gap
 from llmrec.verbalize.prompt import ItemToken, Prompt, QueryToken, Segment, Words
 from llmrec.verbalize.templates import Templates
 
-ITEM_MODES = ("token", "title")
+ITEM_MODES = ("token", "title", "both")
 WISH_LIMIT, TITLE_LIMIT, ATTRIBUTE_LIMIT = 240, 80, 40
 """Characters kept of a wish, of a title, and of an attribute's name or value."""
 
@@ -29,9 +29,9 @@ class PromptSettings:
     """How prompts read; kept in the bundle, so that serving asks as training did.
 
     template: file in `prompts/` without suffix. items: "token" writes an item of the history as its own
-    token, "title" as words. max_events: newest events kept. queries: query tokens M that end the prompt.
-    attributes: the user's attributes, in the head. statistics: of the history, in the tail, since they
-    depend on the cut. gaps: words for gaps of time between events.
+    token, "title" as words, "both" as words and then its token. max_events: newest events kept. queries:
+    query tokens M that end the prompt. attributes: the user's attributes, in the head. statistics: of the
+    history, in the tail, since they depend on the cut. gaps: words for gaps of time between events.
     """
 
     template: str = "retrieve"
@@ -64,7 +64,7 @@ class Verbalizer:
 
     The head of a shorter history is the beginning of the head of a longer one while both have at most
     `max_events` events (see `verbalize.prompt`). Each `Words` is tokenised by itself: in "token" mode
-    the words between two items, in "title" mode one event.
+    the words between two items (in "both" mode with the title of the second), in "title" mode one event.
     """
 
     def __init__(
@@ -216,8 +216,8 @@ class Verbalizer:
         for mark in _MARKS.finditer(text):
             words += text[end : mark.start()]
             end = mark.end()
-            if mark[1] == _ITEM and self.settings.items == "title":
-                words += f" {self._title(int(mark[2]))};"
+            if mark[1] == _ITEM and self.settings.items != "token":
+                words += f" {self._title(int(mark[2]))}{';' if self.settings.items == 'title' else ''}"
             if words:
                 parts[-1].append(Words(words))
                 words = ""
@@ -225,7 +225,7 @@ class Verbalizer:
                 parts.append([])
             elif mark[1] == _QUERY:
                 parts[-1].append(QueryToken(int(mark[2])))
-            elif self.settings.items == "token":
+            elif self.settings.items != "title":
                 parts[-1].append(ItemToken(int(mark[2])))
         queries = [QueryToken(number) for number in range(self.settings.queries)]
         if len(parts) != 2 or text[end:] or parts[1][-len(queries) :] != queries or QueryToken(0) in parts[0]:
