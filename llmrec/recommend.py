@@ -20,8 +20,10 @@ from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.retrieve.diversity import MMR_BALANCE, balance_for, mmr, scaled
 from llmrec.retrieve.merge import Ranked, merge
+from llmrec.retrieve.parts import mixed_scores, split_weighted
 from llmrec.retrieve.rank import top_k
 from llmrec.verbalize.lexicon import Lexicon
+from llmrec.verbalize.objective import Objective
 
 NOTHING_SEEN = Filters(exclude_seen=True)
 """The limits of a question that names none: items of the history are left out."""
@@ -50,19 +52,24 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A list, what was enforced exactly, what was left to the model, and notes (short lists)."""
+    """A list, what was enforced exactly, what was left to the model, and notes (short lists).
+
+    `favoured` is what was wished for with less weight: items that have it come earlier, others are shown too.
+    """
 
     items: tuple[Answer, ...]
     enforced: tuple[str, ...]
     left: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    favoured: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """One wish: what the model was asked, what it allows (bool [items]), the scores (float [items]).
 
-    `varied`: its list is to differ within itself. `held`, `left` and `notes` as in `Answers`.
+    `preferred`: (what it favours, which items that are, with what weight). `varied`: its list is to differ
+    within itself. `held`, `left` and `notes` as in `Answers`.
     """
 
     request: Request
@@ -71,12 +78,26 @@ class _Asked:
     held: tuple[str, ...]
     left: tuple[str, ...]
     notes: tuple[str, ...]
+    preferred: tuple[tuple[str, np.ndarray, float], ...]
     varied: bool
 
     @property
     def count(self) -> int:
         """How many items it allows."""
         return int(self.allowed.sum())
+
+    @property
+    def favoured(self) -> tuple[str, ...]:
+        """What it favours, in words."""
+        return tuple(said for said, _, _ in self.preferred)
+
+    @property
+    def ranked_by(self) -> np.ndarray:
+        """The scores by which its list is ranked, float [items]: with what it favours in them."""
+        if not self.preferred:
+            return self.scores
+        masks = [self.allowed, *(mask for _, mask, _ in self.preferred)]
+        return mixed_scores(self.scores, masks, [1.0, *(weight for _, _, weight in self.preferred)])
 
 
 def _of_all(wishes: Sequence[str], parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -148,7 +169,7 @@ class Shop:
             items, scores = self._best(asked, min(k, asked.count))
             answers = self._answers(items, scores, self._because([asked], items, [0] * len(items), why))
             notes = (*asked.notes, *self._short(asked.count, k))
-            found.append(Answers(tuple(answers), asked.held, asked.left, notes))
+            found.append(Answers(tuple(answers), asked.held, asked.left, notes, asked.favoured))
         return found
 
     def ask_merged(
@@ -186,6 +207,7 @@ class Shop:
             _of_all(wishes, [each.held for each in asked]),
             _of_all(wishes, [each.left for each in asked]),
             (*_of_all(wishes, [each.notes for each in asked]), *self._short(len(answers), k)),
+            _of_all(wishes, [each.favoured for each in asked]),
         )
 
     def _asked(
@@ -213,28 +235,54 @@ class Shop:
         self, say: str, events: History, position: int | None, filters: Filters, enforce: bool, hear: bool
     ) -> _Asked:
         wish = understand(say, self.lexicon, enforce, hear)
+        gentle = tuple(
+            (part, weight) for part, weight in wish.enforced.weights if weight < 1 and part != "diverse"
+        )
+        (core, _), *beside = split_weighted(replace(wish.enforced, weights=gentle))
+        firm = replace(wish, enforced=core)
         notes = []
-        allowed = self.recommender.filters.mask(wish.limits(filters), events)
-        if not allowed.any() and wish.enforced.include_words:
-            said = ", ".join(f'"{word}"' for word in wish.enforced.include_words)
+        allowed = self.recommender.filters.mask(firm.limits(filters), events)
+        if not allowed.any() and core.include_words:
+            said = ", ".join(f'"{word}"' for word in core.include_words)
             notes.append(f"nothing in the catalogue is all of that; not enforced: {said}")
-            wish = wish.without_words()
-            allowed = self.recommender.filters.mask(wish.limits(filters), events)
-        limits = wish.limits(filters)
-        held = limits_in_words(limits if events else replace(limits, exclude_seen=False), self.catalog)
+            firm = firm.without_words()
+            allowed = self.recommender.filters.mask(firm.limits(filters), events)
+        limits = firm.limits(filters)
+        held = self._in_words(limits, events)
         if not allowed.any():
-            hint = "" if wish.enforced.empty else ", or enforce nothing of the wish (--no-enforce)"
+            hint = "" if core.empty else ", or enforce nothing of the wish (--no-enforce)"
             raise LlmrecError(f"no item of the catalogue is all of: {'; '.join(held)}: ask for less{hint}")
-        if wish.enforced.diverse:
-            held = (*held, VARIED)
-        request = Request(events, wish.heard, wish.meant, limits, position)
-        left = wish.left(limits, self.catalog)
-        return _Asked(request, allowed, np.zeros(0), held, left, tuple(notes), wish.enforced.diverse)
+        preferred, whole = [], limits
+        for other, weight in beside:
+            own = {name: getattr(other, name) for name in other.parts if name not in core.parts}
+            part = replace(firm, enforced=Objective(**own))
+            more = [each for each in self._in_words(part.limits(limits), events) if each not in held]
+            mask = self.recommender.filters.mask(part.limits(limits), events)
+            whole = part.limits(whole)
+            if more and mask.any():
+                preferred.append((" and ".join(more), mask, weight))
+            elif more:
+                notes.append(f"nothing that may be shown is {' and '.join(more)}")
+        return _Asked(
+            Request(events, wish.heard, wish.meant, limits, position),
+            allowed,
+            np.zeros(0),
+            (*held, VARIED) if core.diverse else held,
+            wish.left(whole, self.catalog),
+            tuple(notes),
+            tuple(preferred),
+            core.diverse,
+        )
+
+    def _in_words(self, limits: Filters, events: History) -> tuple[str, ...]:
+        """The limits for people; where there is no history nothing is left out of it."""
+        return limits_in_words(limits if events else replace(limits, exclude_seen=False), self.catalog)
 
     def _best(self, asked: _Asked, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The list of one wish, int64 [length], and its scores."""
         pool = min(asked.count, _POOL * length) if asked.varied else length
-        index, best = top_k(asked.scores[None], asked.allowed[None], pool)
+        ranked_by = np.where(asked.allowed, asked.ranked_by, 0.0)
+        index, best = top_k(ranked_by[None], asked.allowed[None], pool)
         if not asked.varied:
             return index[0], best[0]
         balance = balance_for(asked.request.objective.weight("diverse"), MMR_BALANCE)

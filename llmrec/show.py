@@ -43,6 +43,7 @@ def answers_table(answers: Answers, who: str, say: str) -> RenderableType:
     lines: list[RenderableType] = [heading, table]
     for label, parts in (
         ("enforced", answers.enforced),
+        ("favoured", answers.favoured),
         ("left to the model", answers.left),
         ("note", answers.notes),
         ("weighed most", ("fall of log-probability without it",) if because else ()),

@@ -212,6 +212,32 @@ def test_a_list_that_is_to_differ_within_itself_does(shop: Shop, user: str):
     assert {answer.item for answer in limited.items} == {answer.item for answer in bags.items}
 
 
+def test_what_is_preferred_is_favoured_and_not_enforced(shop: Shop, user: str):
+    plain = shop.ask(user=user, say="bags")
+    gentle = shop.ask(user=user, say="bags, preferably under 2 pounds", hear=False)
+    firm = shop.ask(user=user, say="bags, above all under 2 pounds")
+    assert gentle.favoured == ("price at most 2 pounds",) and not gentle.left
+    assert set(gentle.enforced) == set(plain.enforced) and plain.favoured == firm.favoured == ()
+    assert "price at most 2 pounds" in firm.enforced
+    assert all(answer.price <= 2 for answer in firm.items)
+
+    def place_of_cheap(answers: Answers) -> float:
+        places = [place for place, answer in enumerate(answers.items) if answer.price <= 2]
+        assert 0 < len(places) < len(answers.items)
+        return float(np.mean(places))
+
+    assert place_of_cheap(gentle) < place_of_cheap(shop.ask(user=user, say="bags", hear=False))
+    assert len(gentle.items) == len(plain.items)
+    scores = [answer.score for answer in gentle.items]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_preference_that_nothing_has_is_said(shop: Shop, user: str):
+    answers = shop.ask(user=user, say="bags, preferably under 0.01 pounds")
+    assert answers.notes[0] == "nothing that may be shown is price at most 0.01 pounds"
+    assert answers.favoured == () and len(answers.items) == len(shop.ask(user=user, say="bags").items)
+
+
 def test_mistakes_are_one_line(shop: Shop, user: str):
     with pytest.raises(LlmrecError, match="there is no wish"):
         shop.ask_many(user=user, wishes=[])

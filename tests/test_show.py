@@ -21,7 +21,9 @@ def test_all_of_an_answer_is_shown():
     because = (Cause("Blue Mug", "b", 1.256), Cause("your words", None, 0.5))
     answer = Answer("a", "Red Mug", 2.5, 3.14159, because)
     text = shown(
-        Answers((answer,), ("price at most 3",), ('"nice"',), ("only 1 of 2 items",)), "customer 7", "nice"
+        Answers((answer,), ("price at most 3",), ('"nice"',), ("only 1 of 2 items",), ("in Bags",)),
+        "customer 7",
+        "nice",
     )
     for part in (
         'For customer 7: "nice"',
@@ -30,6 +32,7 @@ def test_all_of_an_answer_is_shown():
         "3.14",
         "Blue Mug (1.26); your words (0.50)",
         "enforced: price at most 3",
+        "favoured: in Bags",
         'left to the model: "nice"',
         "note: only 1 of 2 items",
         "weighed most: fall of log-probability without it",

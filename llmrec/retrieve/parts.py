@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from llmrec.verbalize.objective import PARTS, Objective
 
@@ -18,9 +21,9 @@ def split_weighted(objective: Objective) -> list[tuple[Objective, float]]:
 
     Parts of weight 1 hold for all of the list, so that each wish has them: a part with another weight is
     asked together with them and counts its weight; they alone, if there are any, count 1. "Bags, and with
-    weight 0.5 lesser-known ones" is bags with weight 1 and lesser-known bags with weight 0.5. Without
-    weights the objective is one wish of weight 1. The wishes have no weights themselves, but for that of
-    `diverse`, which is the list's.
+    weight 0.5 lesser-known ones" is bags with weight 1 and lesser-known bags with weight 0.5. Where nothing
+    weighs 1 or more, anything at all counts 1. Without weights the objective is one wish of weight 1. The
+    wishes have no weights themselves, but for that of `diverse`, which is the list's.
     """
     owners = {part: part for part in objective.parts}
     for part, other in _TOGETHER.items():
@@ -41,6 +44,23 @@ def split_weighted(objective: Objective) -> list[tuple[Objective, float]]:
         )
         for name in weighted
     ]
-    if always - set(_WHOLE) or not weighted:
+    if always - set(_WHOLE) or all(objective.weight(name) < 1 for name in weighted):
         found.insert(0, (with_parts(always), 1.0))
+    return found
+
+
+def mixed_scores(scores: np.ndarray, masks: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Log-probabilities float64 [items] where a mask is drawn by its weight, then an item by its score.
+
+    `scores` float [items] are log-odds; each of `masks` bool [items] allows some item, and what none
+    allows gets -inf. An item is favoured by the masks that allow it, the more so the fewer others they allow.
+    """
+    values = scores.astype(np.float64)
+    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    bonus = np.full(len(values), -np.inf)
+    for mask, share in zip(masks, shares, strict=True):
+        allowed = values[mask]
+        total = allowed.max() + np.log(np.exp(allowed - allowed.max()).sum())
+        bonus[mask] = np.logaddexp(bonus[mask], np.log(share) - total)
+    found: np.ndarray = values + bonus
     return found
