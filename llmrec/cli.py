@@ -144,9 +144,11 @@ def finetune(
 ) -> None:
     """Fine-tune a language model as a recipe says and write its bundle; resumes where it stopped."""
     from llmrec.config import changed, load_recipe
-    from llmrec.fit import fit
+    from llmrec.fit import fit, goal_lines
 
     bundle = fit(changed(load_recipe(recipe), data=data, out=out, seed=seed))
+    for line in goal_lines(bundle.manifest["training"]["goals"]):
+        typer.echo(line)
     typer.echo(f"wrote {bundle.directory}")
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from llmrec.errors import LlmrecError
 from llmrec.model.settings import AdapterSettings, HeadSettings, ItemSettings, ModelSettings
-from llmrec.tune.settings import ExampleSettings, LossSettings, TrainSettings
+from llmrec.tune.settings import ExampleSettings, GoalSettings, LossSettings, TrainSettings
 from llmrec.verbalize.render import PromptSettings
 
 VERSION = 1
@@ -43,6 +43,7 @@ class Recipe:
     prompt: PromptSettings = field(default_factory=PromptSettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     examples: ExampleSettings = field(default_factory=ExampleSettings)
+    goals: GoalSettings = field(default_factory=GoalSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
 
@@ -86,7 +87,15 @@ def changed(
 
 def as_values(settings: Any) -> dict[str, Any]:
     """The plain values of a settings dataclass, as `build` reads them."""
-    return dataclasses.asdict(settings)
+    values: dict[str, Any] = _plain(dataclasses.asdict(settings))
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """The value as YAML and JSON give it back: lists for tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def build(kind: type[_T], values: Any, where: str) -> _T:
@@ -111,12 +120,20 @@ def build(kind: type[_T], values: Any, where: str) -> _T:
 
 
 def _checked(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint` (a dataclass, a plain type, or either or None)."""
+    """`value` as the type `hint`: a dataclass, a plain type, a tuple or dict of one type, each or None."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         return None if value is None else _checked(options[0], value, where)
     if dataclasses.is_dataclass(hint):
         return build(typing.cast("type[Any]", hint), value, where)
+    if hint is Any:
+        return value
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        each = typing.get_args(hint)[0]
+        return tuple(_checked(each, one, f"{where}[{at}]") for at, one in enumerate(value))
+    if typing.get_origin(hint) is dict and isinstance(value, dict):
+        each = typing.get_args(hint)[1]
+        return {str(key): _checked(each, one, f"{where}.{key}") for key, one in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):  # YAML reads 1e-3 as a string
@@ -124,6 +141,8 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
             return float(value)
         except ValueError:
             pass
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise LlmrecError(f"{where} must be {hint.__name__}, got {value!r}")
+    plain = typing.get_origin(hint) or hint
+    if not isinstance(value, plain) or (hint is int and isinstance(value, bool)):
+        named = {tuple: "a list", dict: "keys and values"}.get(plain, plain.__name__)
+        raise LlmrecError(f"{where} must be {named}, got {value!r}")
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +14,19 @@ from llmrec.bundle import Bundle, check_place, write_bundle
 from llmrec.config import Recipe, as_values, build
 from llmrec.data.catalog import Item
 from llmrec.data.description import load_description
-from llmrec.data.events import Event, History
 from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Prepared
 from llmrec.data.sample import sample_yaml
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import only_writer, read_json, sha256_of, write_json
 from llmrec.progress import note, track
+from llmrec.verbalize.goals import FILE as GOALS_FILE
+from llmrec.verbalize.goals import GoalTable
 from llmrec.verbalize.render import Verbalizer
-from llmrec.verbalize.search_words import search_words
 from llmrec.verbalize.templates import Templates
-from llmrec.verbalize.wishes import WishMaker
 
 if TYPE_CHECKING:
     from llmrec.items.search_vectors import SearchVectors
-    from llmrec.tune.examples import Wisher
 
 TRAIN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard")
 
@@ -77,7 +75,14 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     from llmrec.model.checkpoints import source_of
     from llmrec.model.pretrained import load_tokenizer, resolve
     from llmrec.model.tokens import PromptTokens
-    from llmrec.tune.examples import ExampleBuilder, ExampleTable, build_examples, validation_questions
+    from llmrec.tune.examples import (
+        ExampleBuilder,
+        ExampleTable,
+        build_examples,
+        goal_validation,
+        validation_questions,
+    )
+    from llmrec.tune.goals import GoalMaker
     from llmrec.tune.losses import RetrievalLoss
     from llmrec.tune.retrieval import RetrievalTrainer
 
@@ -89,7 +94,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         base = resolve(recipe.model)
         vectors = text_vectors(prepared, recipe.items.text_encoder, workspace)
     tokenizer = load_tokenizer(base)
-    templates = Templates.load(Path(recipe.prompts) if recipe.prompts else None)
+    templates = templates_of(recipe)
     tokens = PromptTokens(tokenizer, len(prepared.catalog), recipe.prompt.queries, recipe.adapter.soft_prompt)
     verbalizer = Verbalizer(
         prepared.catalog,
@@ -98,7 +103,8 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         templates,
         tuple(tokenizer.all_special_tokens),
     )
-    builder = ExampleBuilder(verbalizer, tokens, _wisher(prepared, templates), recipe.examples)
+    goals = GoalMaker.of(prepared, recipe.split, templates, recipe.goals)
+    builder = ExampleBuilder(verbalizer, tokens, goals.on, recipe.examples)
     table = workspace / "examples"
     with processes.main_process_first():
         if not (table / "settings.json").is_file():
@@ -115,10 +121,12 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     counts = torch.from_numpy(np.bincount(train.items, minlength=len(prepared.catalog)))
     if recipe.items.newcomers:
         model.items.set_newcomers(counts == 0)
-    cases = prepared.cases(recipe.split, "valid")
-    questions = {"plain": validation_questions(builder, prepared, cases)}
+    questions = {}
+    if recipe.examples.wish_share < 1:  # where all prompts have a goal, none is plain
+        cases = prepared.cases(recipe.split, "valid")
+        questions["plain"] = validation_questions(builder, prepared, cases)
     if recipe.examples.wish_share:
-        questions["wishes"] = validation_questions(builder, prepared, cases, recipe.train.seed)
+        questions["goals"] = goal_validation(builder, goals, prepared, recipe.split, recipe.train.seed)
     examples = ExampleTable(table)
     search = None
     if model.head.searches:
@@ -148,6 +156,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
             "best_epoch": state.best_epoch,
             "validation_ndcg@10": state.best if questions else None,
             "trainable_parameters": sum(v.numel() for v in model.parameters() if v.requires_grad),
+            "goals": examples.settings["goals"],
             "log": state.log,
         }
         origin = {
@@ -160,17 +169,26 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     return Bundle(out)
 
 
-def _wisher(prepared: Prepared, templates: Templates) -> Wisher:
-    """Wishes in training wordings."""
-    maker = WishMaker(prepared.catalog, templates)
+def goal_lines(counts: Mapping[str, int]) -> Iterator[str]:
+    """A small table of how many examples each goal got, the most first."""
+    total = sum(counts.values())
+    width = max(map(len, counts), default=0)
+    yield f"{'goal':{width}}  {'examples':>10}  share"
+    for name, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        yield f"{name:{width}}  {count:>10,}  {count / total:5.1%}"
 
-    def wish(target: Event, history: History, rng: np.random.Generator) -> tuple[str, str]:
-        objective = maker.draw(target, history, rng)
-        if objective is None:
-            return "", ""
-        return maker.say(objective, rng), search_words(objective, maker.lexicon)
 
-    return wish
+def templates_of(recipe: Recipe) -> Templates:
+    """The recipe's templates and wordings, with its own table of goals where it names one."""
+    templates = Templates.load(Path(recipe.prompts) if recipe.prompts else None)
+    if recipe.goals.file is None:
+        return templates
+    try:
+        text = Path(recipe.goals.file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LlmrecError(f"the goals in {recipe.goals.file} cannot be read: {error}") from error
+    GoalTable.read(text, recipe.goals.file)  # a mistake is named by this file, not by the bundle's copy
+    return Templates({**templates.sources, GOALS_FILE: text}, templates.origin)
 
 
 def _search_vectors(recipe: Recipe, texts: set[str], width: int, workspace: Path) -> SearchVectors:

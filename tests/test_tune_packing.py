@@ -12,7 +12,9 @@ from llmrec.data.events import Event, History
 from llmrec.model.settings import AdapterSettings
 from llmrec.tune.collate import Example, Tail, collate
 from llmrec.tune.examples import ExampleBuilder, shuffle_ties
+from llmrec.tune.goals import Ask, Asked
 from llmrec.tune.settings import ExampleSettings
+from llmrec.verbalize.objective import Objective
 
 CATALOG = tiny_catalog()
 EXACT = {"atol": 1e-5, "rtol": 1e-4}
@@ -26,20 +28,26 @@ PROMPTS = [
 ]
 
 
-def draw_wish(target: Event, history: History, rng: np.random.Generator) -> tuple[str, str]:
-    return str(rng.choice(WISHES)), ""
+def draw_wish(history: History) -> Ask:
+    def ask(cut: int, rng: np.random.Generator) -> Asked:
+        return Asked("wish", cut, history[cut].item, Objective(), str(rng.choice(WISHES)))
+
+    return ask
 
 
 class Recorded:
-    """A wisher that remembers what it was asked and what it answered."""
+    """Wishes that remember what was asked and what they answered."""
 
     def __init__(self) -> None:
         self.said: list[tuple[Event, History, str]] = []
 
-    def __call__(self, target: Event, history: History, rng: np.random.Generator) -> tuple[str, str]:
-        words, search = draw_wish(target, history, rng)
-        self.said.append((target, history, words))
-        return words, search
+    def __call__(self, history: History) -> Ask:
+        def ask(cut: int, rng: np.random.Generator) -> Asked:
+            asked = draw_wish(history)(cut, rng)
+            self.said.append((history[cut], history[:cut], asked.words))
+            return asked
+
+        return ask
 
 
 def settings_of(cuts: int) -> ExampleSettings:
@@ -54,9 +62,9 @@ def test_the_states_of_a_pass_are_those_of_the_prompts_it_stands_for(
 ) -> None:
     adapter = AdapterSettings("prompt", tokens=3) if name == "qwen3" else AdapterSettings("lora")
     model, tokens, _ = tuned(checkpoints[name], CATALOG, adapter, queries=3)
-    wisher, rng = Recorded(), np.random.default_rng(4)
+    wishes, rng = Recorded(), np.random.default_rng(4)
     types = ("click", "purchase")
-    builder = builder_of(CATALOG, tokens, wisher, types, settings_of(99), **prompt)
+    builder = builder_of(CATALOG, tokens, wishes, types, settings_of(99), **prompt)
     windows = [random_history(rng, length, len(CATALOG), types) for length in (2, 7, 5)]
     attributes = [{"country": "Norway"}, {}, {"age": 33.0}]
     examples = [builder.example(w, a, rng) for w, a in zip(windows, attributes, strict=True)]
@@ -67,7 +75,7 @@ def test_the_states_of_a_pass_are_those_of_the_prompts_it_stands_for(
     assert torch.isfinite(states).all()
     at_queries, targets = iter(states[batch.query_rows]), iter(batch.query_targets.tolist())
     at_items, next_items = iter(states[batch.item_rows]), iter(batch.item_targets.tolist())
-    said = iter(wisher.said)
+    said = iter(wishes.said)
     for window, known in zip(windows, attributes, strict=True):
         for cut in range(len(window)):  # all cuts, that after no event included
             target, history, words = next(said)

@@ -389,10 +389,10 @@ def test_a_shop_where_nobody_came_back_has_nothing_to_learn(run: Run, tmp_path: 
 
 
 def test_what_goes_wrong_in_a_row_is_said_as_it_was(run: Run, tmp_path: Path) -> None:
-    def wisher(target, history, rng) -> tuple[str, str]:
+    def goals(history):
         raise LlmrecError("this wish has no words")
 
-    builder = builder_of(run.prepared.catalog, run.tokens, wisher)
+    builder = builder_of(run.prepared.catalog, run.tokens, goals)
     with pytest.raises(LlmrecError, match="this wish has no words"):
         build_examples(builder, run.prepared, "leave-last-out", tmp_path / "table", seed=0)
     assert not list(tmp_path.iterdir())

@@ -29,7 +29,7 @@ from llmrec.model.settings import AdapterSettings, ItemSettings, ModelSettings
 from llmrec.model.tokens import PromptTokens
 from llmrec.model.tuned import TunedModel
 from llmrec.quiet import quiet
-from llmrec.tune.examples import ExampleBuilder, Wisher
+from llmrec.tune.examples import ExampleBuilder, Goals
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.render import PromptSettings, Verbalizer
 from llmrec.verbalize.templates import Templates
@@ -163,7 +163,7 @@ def tuned(
 def builder_of(
     catalog: Catalog,
     tokens: PromptTokens,
-    wisher: Wisher | None = None,
+    goals: Goals | None = None,
     types: Sequence[str] = ("",),
     examples: ExampleSettings | None = None,
     **prompt: object,
@@ -173,7 +173,7 @@ def builder_of(
     verbalizer = Verbalizer(
         catalog, settings, types, Templates.load(), tuple(tokens.tokenizer.all_special_tokens)
     )
-    return ExampleBuilder(verbalizer, tokens, wisher, examples or ExampleSettings())
+    return ExampleBuilder(verbalizer, tokens, goals, examples or ExampleSettings())
 
 
 def alone(model: TunedModel, ids: Sequence[int]) -> torch.Tensor:

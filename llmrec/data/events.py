@@ -32,8 +32,8 @@ class Scenario:
 class Event:
     """One behaviour: `item` is a catalogue index, `time` seconds since 1970 UTC (None: unknown).
 
-    `scenario` holds (column, value) pairs of where it happened, those that are known, in order of
-    the column names.
+    `scenario` holds (column, value) pairs of where it happened, those that are known, in the
+    order of data.yaml.
     """
 
     item: int
@@ -149,7 +149,7 @@ class Histories:
             names,
             {
                 name: _coded(name, flat)
-                for name in sorted({name for event in flat for name, _ in event.scenario})
+                for name in dict.fromkeys(name for event in flat for name, _ in event.scenario)
             },
         )
 

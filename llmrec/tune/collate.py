@@ -32,6 +32,7 @@ class Tail:
     target: int
     events: int = 0
     search: str = ""
+    goal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

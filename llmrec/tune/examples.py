@@ -1,14 +1,15 @@
 """Training sets: histories and wishes as token ids, in a `datasets` table on disk, memory-mapped.
 
 One row is one pass over one window of a user's history: its head, and tails after cut points, some with a
-wish derived from the target (`verbalize.wishes`). Each `version` cuts and words the same histories anew;
-epoch e reads version e modulo their number.
+goal in words and the event that answers it as target (`tune.goals`), the others with the next event. Each
+`version` cuts and words the same histories anew; epoch e reads version e modulo their number.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,21 @@ from typing import Any
 import numpy as np
 
 from llmrec.data.catalog import Value
-from llmrec.data.events import Event, Histories, History
+from llmrec.data.events import Histories, History
 from llmrec.data.prepared import Case, Prepared
 from llmrec.errors import DataError
 from llmrec.files import read_json, replace_directory, write_json
 from llmrec.model.tokens import PromptTokens
 from llmrec.tune.augment import augmented
 from llmrec.tune.collate import Example, Tail
+from llmrec.tune.goals import Ask, GoalMaker, spans
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.render import Verbalizer
 
-Wisher = Callable[[Event, History, np.random.Generator], tuple[str, str]]
-"""Words of a wish that a target event fulfils after a history, and their search words; "" for none."""
+Goals = Callable[[History], Ask]
+"""What can be asked of one user's whole history: `GoalMaker.on`."""
+PLAIN = "next-item"
+"""Stands in the report for examples without a goal."""
 _WISH_TOKENS = 128
 """Tokens of the context that training keeps free for a wish, a quarter of a small context."""
 
@@ -39,12 +43,12 @@ class ExampleBuilder:
         self,
         verbalizer: Verbalizer,
         tokens: PromptTokens,
-        wisher: Wisher | None,
+        goals: Goals | None,
         settings: ExampleSettings,
     ) -> None:
         self.verbalizer = verbalizer
         self.tokens = tokens
-        self.wisher = wisher
+        self.goals = goals
         self.settings = settings
 
     def windows(self, history: History, attributes: Mapping[str, Value] | None = None) -> list[History]:
@@ -69,28 +73,44 @@ class ExampleBuilder:
         return min(_WISH_TOKENS, self.tokens.context // 4)
 
     def example(
-        self, window: History, attributes: dict[str, Any], rng: np.random.Generator
+        self,
+        window: History,
+        attributes: dict[str, Any],
+        rng: np.random.Generator,
+        before: History = (),
+        after: History = (),
     ) -> Example | None:
-        """One pass over a window; None when it has no next item to learn."""
+        """One pass over a window; None when it has no next item to learn.
+
+        `before` and `after` are the user's other events: goals look at them too. A cropped window is a
+        history of its own.
+        """
         if len(window) < 2:
             return None
+        whole = len(window)
         window = augmented(window, self.settings, rng)
+        if len(window) < whole:
+            before = after = ()
         window, head = self._ordered(window, attributes, rng)
         targets = [event.item for event in window[1:]]
         # A cut after no event at all is among them: the prompt of someone without a history.
         cuts = np.sort(rng.choice(len(window), size=min(self.settings.cuts, len(window)), replace=False))
+        ask = None if self.goals is None else self.goals((*before, *window, *after))
         tails = []
-        for cut in cuts:
-            words = search = ""
-            if self.wisher is not None and rng.random() < self.settings.wish_share:
-                words, search = self.wisher(window[cut], window[:cut], rng)
-            at = self._cut_at(head, window, int(cut), attributes)
+        for cut in cuts.tolist():
+            asked = None
+            if ask is not None and rng.random() < self.settings.wish_share:
+                asked = ask(len(before) + cut, rng)
+            at = self._cut_at(head, window, cut, attributes)
             if at is None:
                 continue
-            ids = self.tail(window[:cut], words)
+            ids = self.tail(window[:cut], "" if asked is None else asked.words)
             if at + len(ids) > self.tokens.context:  # a wish too long for what the history leaves
-                ids, search = self.tail(window[:cut], ""), ""
-            tails.append(Tail(at, ids, window[cut].item, int(cut), search))
+                ids, asked = self.tail(window[:cut], ""), None
+            if asked is None:
+                tails.append(Tail(at, ids, window[cut].item, cut))
+            else:
+                tails.append(Tail(at, ids, asked.target, cut, asked.search, asked.goal))
         item_at = self._item_positions(head)
         items = [event.item for event in window[:-1]]
         return Example(head, item_at, targets if item_at else [], tails, items)
@@ -183,6 +203,7 @@ def build_examples(
             "targets": integers,
             "events": integers,
             "searches": List(Value("string")),
+            "goals": List(Value("string")),
             "items": integers,
             "length": Value("int32"),
         }
@@ -205,9 +226,11 @@ def build_examples(
         except DatasetGenerationError as error:  # hides what went wrong in a row, or with the disk
             raise error.__cause__ or error from error
         table.save_to_disk(str(temporary / "table"))
+        counts = Counter(name or PLAIN for names in table["goals"] for name in names)
         del table
         shutil.rmtree(temporary / "cache", ignore_errors=True)
-        write_json(temporary / "settings.json", {**dataclasses.asdict(builder.settings), "seed": seed})
+        settings = {**dataclasses.asdict(builder.settings), "seed": seed}
+        write_json(temporary / "settings.json", {**settings, "goals": dict(counts.most_common())})
 
 
 def _rows(
@@ -218,8 +241,12 @@ def _rows(
             advance()
             rng = np.random.default_rng([seed, version, user])
             attributes = dict(prepared.attributes(user))
-            for window in builder.windows(train.history(user), attributes):
-                example = builder.example(window, attributes, rng)
+            history = train.history(user)
+            end = len(history)
+            for window in builder.windows(history, attributes):
+                start = end - len(window)
+                example = builder.example(window, attributes, rng, history[:start], history[end:])
+                end = start + 1
                 if example is not None:
                     yield {
                         "version": version,
@@ -232,6 +259,7 @@ def _rows(
                         "targets": [tail.target for tail in example.tails],
                         "events": [tail.events for tail in example.tails],
                         "searches": [tail.search for tail in example.tails],
+                        "goals": [tail.goal for tail in example.tails],
                         "items": list(example.items),
                         "length": example.length,
                     }
@@ -253,7 +281,7 @@ class ExampleTable:
 
     def __getitem__(self, row: int) -> Example:
         values = self._table[int(row)]
-        names = ("cuts", "tails", "targets", "events", "searches")
+        names = ("cuts", "tails", "targets", "events", "searches", "goals")
         tails = zip(*(values[name] for name in names), strict=True)
         return Example(
             values["head"],
@@ -282,24 +310,32 @@ class ExampleTable:
 
 
 def validation_questions(
-    builder: ExampleBuilder, prepared: Prepared, cases: list[Case], seed: int | None = None
+    builder: ExampleBuilder, prepared: Prepared, cases: list[Case]
 ) -> list[tuple[Example, np.ndarray]]:
-    """Prompts of evaluation cases as they are asked, each with the items of the history before its target.
-
-    With a seed each has a wish that its target fulfils, drawn with it; cases that none fits are left out.
-    """
+    """Prompts of evaluation cases as they are asked, each with the items of the history before its target."""
     questions = []
     for case in cases:
-        events = prepared.histories.history(case.user, case.cut + 1)
-        history, target = events[:-1], events[-1]
-        words = search = ""
-        if seed is not None:
-            if builder.wisher is None:
-                continue
-            words, search = builder.wisher(target, history, np.random.default_rng([seed, case.user]))
-            if not words:
-                continue
-        attributes = dict(prepared.attributes(case.user))
-        example = builder.question(history, words, attributes, case.target, search)
+        history = prepared.histories.history(case.user, case.cut)
+        example = builder.question(history, "", dict(prepared.attributes(case.user)), case.target)
         questions.append((example, np.array([event.item for event in history], dtype=np.int64)))
+    return questions
+
+
+def goal_validation(
+    builder: ExampleBuilder, goals: GoalMaker, prepared: Prepared, split: str, seed: int
+) -> list[tuple[Example, np.ndarray]]:
+    """For each user of the valid fold a goal drawn as in training, as it is asked, with what is left out.
+
+    Users for whom no goal has a target among their events of the fold have no question.
+    """
+    questions = []
+    for user, cut, stop in spans(prepared, split, "valid"):
+        history = prepared.histories.history(user, stop)
+        asked = goals.on(history)(cut, np.random.default_rng([seed, user]))
+        if asked is None:
+            continue
+        past, attributes = history[:cut], dict(prepared.attributes(user))
+        example = builder.question(past, asked.words, attributes, asked.target, asked.search)
+        seen = past if goals.leaves_out_seen(asked.objective) else ()
+        questions.append((example, np.array([event.item for event in seen], dtype=np.int64)))
     return questions

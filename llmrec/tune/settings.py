@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from llmrec.errors import LlmrecError
 
@@ -72,7 +73,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExampleSettings:
-    """`versions` of each history, `cuts` tails in each pass, the share of tails with a wish.
+    """`versions` of each history, `cuts` tails in each pass, the share of tails with a goal in words.
 
     `shuffle_ties` is the share of passes in which events of one moment change places: their order says
     nothing, so it should teach nothing. `crop` is the share of passes that see a random window of the history
@@ -97,6 +98,21 @@ class ExampleSettings:
         for name in ("wish_share", "shuffle_ties", "crop", "shuffle"):
             if not 0 <= getattr(self, name) <= 1:
                 raise LlmrecError(f"examples: {name} is {getattr(self, name)}, it must be from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class GoalSettings:
+    """Which goals train (see prompts/README.md): the table of the templates, or that of `file`, changed.
+
+    `add`: further rows of the table. `only`: the goals that train, default all. `weights`: other weights, 0
+    for none. `held_out`: goals and combinations that are never trained, nor is what is made of them.
+    """
+
+    file: str | None = None
+    add: dict[str, Any] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    weights: dict[str, float] = field(default_factory=dict)
+    held_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
