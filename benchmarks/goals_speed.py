@@ -23,7 +23,6 @@ from llmrec.engines.contract import Branching
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.model.attention import attention_inputs
-from llmrec.retrieve.rank import top_k
 from llmrec.verbalize.wishes import WishMaker
 
 EVENTS, WISHES, K = 50, (1, 4, 16), 10
@@ -84,7 +83,7 @@ def lists_of_all(
     for requests in users:
         for some in (requests,) if together else ([request] for request in requests):
             allowed = np.stack([recommender.filters.mask(each.filters, each.history) for each in some])
-            found.append(top_k(recommender.scores_many(some), allowed, K)[0])
+            found.append(recommender.search.top_k(recommender.user_vectors_many(some), K, allowed)[0])
     return np.concatenate(found)
 
 

@@ -16,7 +16,9 @@ from llmrec.decode.contract import Request
 from llmrec.engines.contract import Branching, Engine
 from llmrec.items.encoders import Encoder
 from llmrec.items.search_vectors import SearchVectors
+from llmrec.retrieve.exact import all_scores
 from llmrec.retrieve.scoring import ScoringRecommender
+from llmrec.retrieve.search import ItemSearch
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.parse import parse
 from llmrec.verbalize.prompt import Prompt
@@ -35,7 +37,8 @@ class LanguageRecommender(ScoringRecommender):
         self._table = np.array(bundle.item_matrix())
         self.engine = bundle.engine() if engine is None else engine
         self._head = bundle.head()
-        self._search = SearchVectors(self._text_reader, self._head.text_map.shape[-1])
+        self._search_vectors = SearchVectors(self._text_reader, self._head.text_map.shape[-1])
+        self.search = ItemSearch(self._table)
         self.setting = _setting(bundle.recipe)
 
     def prompt(self, request: Request) -> Prompt:
@@ -79,7 +82,7 @@ class LanguageRecommender(ScoringRecommender):
         head_part = self._head
         if not fitted:
             return np.zeros((0, self.bundle.recipe.prompt.queries, len(head_part.inward)), dtype=np.float32)
-        words = self._search([self._search_words(request) for request in requests])
+        words = self._search_vectors([self._search_words(request) for request in requests])
         queries = self.bundle.recipe.prompt.queries
         alike: dict[tuple[int, ...], list[int]] = {}
         for row, (prompt, _) in enumerate(fitted):
@@ -127,17 +130,15 @@ class LanguageRecommender(ScoringRecommender):
         """Scores of all items, float32 [requests, items]."""
         if not requests:
             return np.zeros((0, len(self.catalog)), dtype=np.float32)
-        scores: np.ndarray = (self.user_vectors(requests) @ self._table.T).max(axis=1)
-        return scores
+        return self.scores_of(self.user_vectors(requests))
 
-    def scores_many(self, requests: Sequence[Request]) -> np.ndarray:
-        """Scores of all items for several wishes of one user; see `user_vectors_many`."""
-        self._check(requests)
-        # One wish at a time: the queries' scores of a large catalogue are many times those kept.
-        found: list[np.ndarray] = [
-            (each @ self._table.T).max(axis=0) for each in self.user_vectors_many(requests)
-        ]
-        return np.stack(found)
+    def scores_of(self, vectors: np.ndarray) -> np.ndarray:
+        """Scores of all items for user vectors float32 [n, M, inner], float32 [n, items]."""
+        return all_scores(self._table, vectors)
+
+    def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k best allowed items of each request, without scores of all others."""
+        return self.search.top_k(self.user_vectors(requests), k, allowed)
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
         """Rows of V, float32 [n, inner], by which items are alike."""

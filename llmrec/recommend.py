@@ -20,8 +20,7 @@ from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.retrieve.diversity import MMR_BALANCE, balance_for, mmr, scaled
 from llmrec.retrieve.merge import Ranked, merge
-from llmrec.retrieve.parts import mixed_scores, split_weighted
-from llmrec.retrieve.rank import top_k
+from llmrec.retrieve.parts import split_weighted
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 
@@ -31,8 +30,8 @@ VARIED = "a list that differs within itself"
 _CATEGORIES_SHOWN = 10
 _POOL = 5
 """A list that is to differ within itself is chosen out of so many times its length."""
-_DEPTH = 10
-"""Lists that are merged are so many times as long as what is asked for."""
+_DEPTH, _LEAST_DEPTH = 10, 100
+"""Lists to merge are so many times as long as what is asked for; with a preference, at least so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One wish: what the model was asked, what it allows (bool [items]), the scores (float [items]).
+    """One wish: what the model was asked, what it allows (bool [items]), the user's vectors [M, inner].
 
     `preferred`: (what it favours, which items that are, with what weight). `varied`: its list is to differ
     within itself. `held`, `left` and `notes` as in `Answers`.
@@ -74,7 +73,7 @@ class _Asked:
 
     request: Request
     allowed: np.ndarray
-    scores: np.ndarray
+    vectors: np.ndarray
     held: tuple[str, ...]
     left: tuple[str, ...]
     notes: tuple[str, ...]
@@ -90,14 +89,6 @@ class _Asked:
     def favoured(self) -> tuple[str, ...]:
         """What it favours, in words."""
         return tuple(said for said, _, _ in self.preferred)
-
-    @property
-    def ranked_by(self) -> np.ndarray:
-        """The scores by which its list is ranked, float [items]: with what it favours in them."""
-        if not self.preferred:
-            return self.scores
-        masks = [self.allowed, *(mask for _, mask, _ in self.preferred)]
-        return mixed_scores(self.scores, masks, [1.0, *(weight for _, _, weight in self.preferred)])
 
 
 def _of_all(wishes: Sequence[str], parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -228,8 +219,8 @@ class Shop:
         events, position = self.bundle.prepared.asker(user, history)
         self._check(filters)
         found = [self._understood(say, events, position, filters, enforce, hear) for say in wishes]
-        scores = self.recommender.scores_many([each.request for each in found])
-        return [replace(each, scores=row) for each, row in zip(found, scores, strict=True)]
+        vectors = self.recommender.user_vectors_many([each.request for each in found])
+        return [replace(each, vectors=own) for each, own in zip(found, vectors, strict=True)]
 
     def _understood(
         self, say: str, events: History, position: int | None, filters: Filters, enforce: bool, hear: bool
@@ -266,7 +257,7 @@ class Shop:
         return _Asked(
             Request(events, wish.heard, wish.meant, limits, position),
             allowed,
-            np.zeros(0),
+            np.zeros((0, 0)),
             (*held, VARIED) if core.diverse else held,
             wish.left(whole, self.catalog),
             tuple(notes),
@@ -281,13 +272,24 @@ class Shop:
     def _best(self, asked: _Asked, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The list of one wish, int64 [length], and its scores."""
         pool = min(asked.count, _POOL * length) if asked.varied else length
-        ranked_by = np.where(asked.allowed, asked.ranked_by, 0.0)
-        index, best = top_k(ranked_by[None], asked.allowed[None], pool)
+        items, scores = self._nearest(asked, asked.allowed, pool)
+        if asked.preferred:
+            depth = max(pool, _LEAST_DEPTH)
+            masks = [asked.allowed, *(mask for _, mask, _ in asked.preferred)]
+            lists = [Ranked(*self._nearest(asked, mask, depth)) for mask in masks]
+            mixed = merge(lists, pool, "weights", [1.0, *(weight for _, _, weight in asked.preferred)])
+            items, scores = mixed.items, mixed.log_odds
         if not asked.varied:
-            return index[0], best[0]
+            return items, scores
         balance = balance_for(asked.request.objective.weight("diverse"), MMR_BALANCE)
-        chosen = mmr(scaled(best[0]), self.recommender.item_vectors(index[0]), length, balance)
-        return index[0, chosen], best[0, chosen]
+        chosen = mmr(scaled(scores), self.recommender.item_vectors(items), length, balance)
+        return items[chosen], scores[chosen]
+
+    def _nearest(self, asked: _Asked, mask: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best `length` items that `mask` allows, or all of them, and their scores."""
+        index, best = self.recommender.search.top_k(asked.vectors[None], length, mask[None])
+        found = index[0] >= 0
+        return index[0, found], best[0, found]
 
     def _because(
         self, asked: Sequence[_Asked], items: np.ndarray, goals: Sequence[int], why: bool
@@ -296,7 +298,8 @@ class Shop:
         found: list[tuple[Cause, ...]] = [()] * len(items)
         for goal in sorted(set(goals)) if why else ():
             one, places = asked[goal], [place for place, other in enumerate(goals) if other == goal]
-            reasons = causes(self.recommender, one.request, one.scores, items[places], one.allowed)
+            scores = self.recommender.scores_of(one.vectors[None])[0]
+            reasons = causes(self.recommender, one.request, scores, items[places], one.allowed)
             for place, because in zip(places, reasons, strict=True):
                 found[place] = because
         return found

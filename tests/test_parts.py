@@ -1,11 +1,10 @@
 """Weighted parts of a wish become wishes of their own that have all the unweighted ones."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.retrieve.parts import mixed_scores, split_weighted
+from llmrec.retrieve.parts import split_weighted
 from llmrec.verbalize.objective import Objective
 
 SAMPLES = {
@@ -64,30 +63,6 @@ def test_only_weighted_parts_are_only_those():
 def test_a_preference_alone_is_asked_beside_anything():
     wish = Objective(long_tail=True, weights=(("long_tail", 0.5),))
     assert split_weighted(wish) == [(Objective(), 1.0), (Objective(long_tail=True), 0.5)]
-
-
-def test_mixed_scores_are_log_probabilities_of_the_mixture():
-    scores = np.array([2.0, 1.0, 0.0, 5.0], dtype=np.float32)
-    everything, some = np.array([True, True, True, False]), np.array([False, True, True, False])
-    odds = np.exp([2.0, 1.0, 0.0])
-    expected = odds / odds.sum() * 2 / 3 + np.array([0, odds[1], odds[2]]) / odds[1:].sum() / 3
-    found = mixed_scores(scores, [everything, some], [1.0, 0.5])
-    np.testing.assert_allclose(np.exp(found[:3]), expected)
-    assert np.isneginf(found[3])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(-2000, 2000), min_size=1, max_size=8), st.data())
-def test_mixed_scores_are_finite_where_a_mask_allows_and_favour_keeps_the_order(values, data):
-    scores = np.array(values, dtype=np.float32)
-    size = len(values)
-    masks = [np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size).filter(any)))]
-    masks.append(np.ones(size, dtype=bool))
-    found = mixed_scores(scores, masks, [0.5, 1.0])
-    assert np.isfinite(found).all()
-    assert np.logaddexp.reduce(found) == pytest.approx(0, abs=1e-9)
-    for mask in (masks[0], ~masks[0]):  # within what is favoured, and outside
-        assert (np.diff(found[mask][np.argsort(scores[mask], kind="stable")]) >= 0).all()
 
 
 @pytest.mark.parametrize(

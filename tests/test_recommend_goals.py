@@ -77,7 +77,7 @@ def test_many_wishes_of_one_user_are_the_single_ones(shop: Shop):
     alone = np.concatenate([shop.recommender.user_vectors([request]) for request in requests])
     np.testing.assert_allclose(many, alone, atol=1e-4, rtol=1e-4)
     np.testing.assert_allclose(
-        shop.recommender.scores_many(requests), shop.recommender.scores(requests), atol=1e-4, rtol=1e-4
+        shop.recommender.scores_of(many), shop.recommender.scores(requests), atol=1e-4, rtol=1e-4
     )
     with pytest.raises(ValueError, match="not of one user"):
         shop.recommender.user_vectors_many([requests[0], replace(requests[1], user=None)])

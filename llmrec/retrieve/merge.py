@@ -57,6 +57,12 @@ class Merged:
     scores: np.ndarray
     goals: np.ndarray
 
+    @property
+    def log_odds(self) -> np.ndarray:
+        """The scores as `Ranked` has them."""
+        found: np.ndarray = np.log(np.maximum(self.scores, np.finfo(np.float64).tiny))
+        return found
+
 
 def merge(
     lists: Sequence[Ranked],
@@ -90,7 +96,7 @@ def merge(
     choose, usual = (mmr, MMR_BALANCE) if how == "mmr" else (dpp, DPP_BALANCE)
     balance = usual if balance is None else balance
     candidates = mixture.order
-    relevance = scaled(np.log(np.maximum(mixture.scores[candidates], np.finfo(np.float64).tiny)))
+    relevance = scaled(mixture.at(candidates).log_odds)
     return mixture.at(candidates[choose(relevance, vectors(mixture.items[candidates]), k, balance)])
 
 

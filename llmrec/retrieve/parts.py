@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from llmrec.verbalize.objective import PARTS, Objective
 
@@ -46,21 +43,4 @@ def split_weighted(objective: Objective) -> list[tuple[Objective, float]]:
     ]
     if always - set(_WHOLE) or all(objective.weight(name) < 1 for name in weighted):
         found.insert(0, (with_parts(always), 1.0))
-    return found
-
-
-def mixed_scores(scores: np.ndarray, masks: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """Log-probabilities float64 [items] where a mask is drawn by its weight, then an item by its score.
-
-    `scores` float [items] are log-odds; each of `masks` bool [items] allows some item, and what none
-    allows gets -inf. An item is favoured by the masks that allow it, the more so the fewer others they allow.
-    """
-    values = scores.astype(np.float64)
-    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
-    bonus = np.full(len(values), -np.inf)
-    for mask, share in zip(masks, shares, strict=True):
-        allowed = values[mask]
-        total = allowed.max() + np.log(np.exp(allowed - allowed.max()).sum())
-        bonus[mask] = np.logaddexp(bonus[mask], np.log(share) - total)
-    found: np.ndarray = values + bonus
     return found

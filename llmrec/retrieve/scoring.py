@@ -66,8 +66,12 @@ class ScoringRecommender(ABC):
         for start in range(0, len(requests), rows):
             part = requests[start : start + rows]
             allowed = np.stack([self._filters.mask(each.filters, each.history) for each in part])
-            index[start : start + rows], best[start : start + rows] = top_k(self.score(part), allowed, k)
+            index[start : start + rows], best[start : start + rows] = self.best(part, allowed, k)
         return index, best
+
+    def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k best items of some checked requests, of those that `allowed` bool [requests, items] has."""
+        return top_k(self.score(requests), allowed, k)
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[list[Recommendation]]:
         """The k best allowed items of each request, best first; fewer only when fewer are allowed."""
