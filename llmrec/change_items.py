@@ -23,7 +23,7 @@ from llmrec.data.item_rows import read_item_rows
 from llmrec.errors import BundleError, LlmrecError, require_extra
 from llmrec.files import only_writer, write_json
 from llmrec.fit import item_text
-from llmrec.items.newcomers import ID_PARTS, NEIGHBOURS, stand_in
+from llmrec.items.newcomers import ID_PARTS, STRENGTH, stand_in
 from llmrec.model.settings import ItemSettings
 from llmrec.versions import (
     change_of,
@@ -60,7 +60,7 @@ class Change:
         return ", ".join(f"{count:,} {word}" for word, count in self.counts.items() if count)
 
 
-def add_items(directory: Path, rows: Path, id_part: str = ID_PART, neighbours: int = NEIGHBOURS) -> Change:
+def add_items(directory: Path, rows: Path, id_part: str = ID_PART, strength: float = STRENGTH) -> Change:
     """Add the items of the file `rows` to a bundle, or bring retired ones back; see `items.newcomers`.
 
     Raises `RowsError` with every fault of the file when there is one, `LlmrecError` when another run is
@@ -68,7 +68,9 @@ def add_items(directory: Path, rows: Path, id_part: str = ID_PART, neighbours: i
     """
     if id_part not in ID_PARTS:
         raise LlmrecError(f"id part {id_part!r} is not known, choose one of: {', '.join(ID_PARTS)}")
-    details = {"id_part": id_part} | ({"neighbours": neighbours} if id_part == "neighbours" else {})
+    if not 0 <= strength <= 1:
+        raise LlmrecError(f"the strength is {strength}, it must be from 0 to 1")
+    details = {"id_part": id_part} | ({"strength": strength} if id_part == "neighbours" else {})
     with _changing(directory) as bundle:
         read = read_item_rows(rows, bundle.catalog)
         plan = plan_added(rows, read, bundle.catalog, int(time.time()))
@@ -183,7 +185,7 @@ def _tables(
         old.text_vectors[learnt],
         old.id_part[learnt],
         details.get("id_part", ID_PART),
-        details.get("neighbours", NEIGHBOURS),
+        strength=details.get("strength", STRENGTH),
     )
     tables = ItemTables(vectors, np.concatenate([old.id_part, id_part]))
     settings: ItemSettings = bundle.recipe.items

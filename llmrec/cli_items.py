@@ -29,11 +29,17 @@ def add(
         str | None,
         typer.Option(help="What stands in for the id part that training learns: neighbours, mean or zero."),
     ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="From 0 to 1: how much the new items come up at the cost of known ones."),
+    ] = None,
 ) -> None:
     """Add items, or bring retired ones back; they can be recommended at once."""
     from llmrec.change_items import ID_PART, add_items
+    from llmrec.items.newcomers import STRENGTH
 
-    _report(lambda: add_items(bundle, rows, ID_PART if id_part is None else id_part))
+    how = ID_PART if id_part is None else id_part
+    _report(lambda: add_items(bundle, rows, how, STRENGTH if strength is None else strength))
 
 
 @items.command("update")
@@ -104,6 +110,8 @@ def _line(version: Version) -> str:
         what += f" ({', '.join(names)}{more})"
     if "id_part" in change:
         what += f", id part: {change['id_part']}"
+    if "strength" in change:
+        what += f", strength {change['strength']:g}"
     said = f"{version.number}  {change.get('time', '')}  {version.items:,} items  {change.get('kind')}"
     line = f"{said}: {what}" if what else said
     return "".join(c if c.isprintable() else "?" for c in f"{line}  {version.directory}")

@@ -28,7 +28,8 @@ from llmrec.errors import BundleError, LlmrecError
 from llmrec.files import only_writer
 from llmrec.fit import fit
 from llmrec.items.newcomers import ID_PARTS, stand_in
-from llmrec.recommend import LanguageRecommender, Shop
+from llmrec.language_recommender import LanguageRecommender
+from llmrec.recommend import Shop
 from llmrec.versions import list_versions
 
 Run = Callable[..., tuple[int, str, str]]
@@ -93,12 +94,12 @@ def test_new_items_leave_the_others_as_they_were(made: dict[str, Path], kind: st
 @pytest.mark.parametrize("how", ID_PARTS)
 def test_what_stands_in_for_an_id_part(copy: Path, tmp_path: Path, how: str):
     old = Bundle(copy).model().items
-    add_items(copy, rows(tmp_path, *NEW), how, 2)
+    add_items(copy, rows(tmp_path, *NEW), how, 0.25)
     bundle = Bundle(copy)
     new, ids = bundle.model().items, old.id_part.numpy()
     events = np.unique(bundle.prepared.train("leave-last-out").items)
     known, vectors = old.text_vectors.numpy()[events], new.text_vectors.numpy()[24:]
-    expected = stand_in(vectors, known, ids[events], how, 2)
+    expected = stand_in(vectors, known, ids[events], how, strength=0.25)
     np.testing.assert_allclose(new.id_part.numpy()[24:], expected, atol=1e-6)
     np.testing.assert_array_equal(new.id_part.numpy()[:24], ids)
     if how == "zero":
@@ -113,13 +114,20 @@ def test_neighbours_are_the_nearest_texts(seed: int, new: int, known: int, neigh
     rng = np.random.default_rng(seed)
     a, b = (rng.standard_normal((n, 4)).astype(np.float32) for n in (new, known))
     ids = rng.standard_normal((known, 3)).astype(np.float32)
-    found = stand_in(a, b, ids, "neighbours", neighbours)
+    a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (a, b))
+    plain, half, full = (stand_in(a, b, ids, "neighbours", neighbours, s) for s in (0, 0.5, 1))
     for row, vector in enumerate(a):
         similar = b @ vector
         nearest = np.argsort(-similar)[:neighbours]
-        weights = np.clip(similar[nearest], 0, None)
-        expected = weights @ ids[nearest] / weights.sum() if weights.sum() > 0 else ids.mean(axis=0)
-        np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-4)
+        weights = np.clip(similar[nearest], 0, None) ** 8
+        if weights.sum() == 0:
+            assert (plain[row] == full[row]).all() and np.allclose(full[row], ids.mean(axis=0), atol=1e-6)
+            continue
+        weights /= weights.sum()
+        np.testing.assert_allclose(plain[row], weights @ ids[nearest], rtol=1e-3, atol=1e-5)
+        lengths = [np.linalg.norm(each[row]) for each in (plain, half, full)]
+        wanted = weights @ np.linalg.norm(ids[nearest], axis=1)
+        np.testing.assert_allclose(lengths[1:], [np.sqrt(lengths[0] * wanted), wanted], rtol=1e-2, atol=1e-5)
 
 
 def test_a_retired_item_is_never_recommended_and_still_remembered(copy: Path, tmp_path: Path):
@@ -208,6 +216,8 @@ def test_mistakes_are_one_line_and_change_nothing(run: Run, copy: Path, tmp_path
     told = [
         (("add", copy, tmp_path / "nowhere"), "does not exist"),
         (("add", copy, good, "--id-part", "best"), "choose one of: neighbours, mean, zero"),
+        (("add", copy, good, "--strength", "1.5"), "the strength is 1.5, it must be from 0 to 1"),
+        (("add", copy, good, "--strength", "nan"), "the strength is nan"),
         (("add", tmp_path / "nowhere", good), "is no version of a bundle"),
         (("add", copy / "data", good), "is no version of a bundle"),
         (("update", copy, good), "not in the catalogue (column id): 3 rows"),
