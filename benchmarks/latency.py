@@ -1,0 +1,118 @@
+"""From a request to its list at several sizes of catalogue: prefill, search and total apart.
+
+Run: python benchmarks/search.py BUNDLE --out DIR, which draws the catalogues and builds their indexes
+     python benchmarks/latency.py BUNDLE --search DIR
+
+A request is a history of 50 events and a wish in words. Prefill is from there to the user vectors: reading
+the wish, rendering the prompt, tokens, and the language model. Search is from the vectors to the ten best
+items that the history does not have. Requests come one after another; the bundle's own items are in the
+prompts, those of the catalogues are searched.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter, process_time
+
+import numpy as np
+import torch
+
+from llmrec.bundle import Bundle
+from llmrec.decode.contract import Request
+from llmrec.decode.understand import understand
+from llmrec.language_recommender import LanguageRecommender
+from llmrec.retrieve.index import ItemIndex
+from llmrec.retrieve.search import ItemSearch
+from llmrec.retrieve.settings import SearchSettings
+from llmrec.retrieve.storage import open_vectors
+from llmrec.verbalize.lexicon import Lexicon
+from llmrec.verbalize.wishes import WishMaker
+
+EVENTS, K = 50, 10
+
+
+def searches_of(folder: Path) -> dict[str, ItemSearch]:
+    """Ways to search the catalogue in a folder: what the default settings choose for its size, and exact."""
+    vectors, settings = open_vectors(folder / "vectors.npy"), SearchSettings()
+    kind = settings.index_for(len(vectors))
+    found = {} if kind is None else {kind: ItemSearch(vectors, ItemIndex(folder / kind), settings)}
+    return {**found, "exact": ItemSearch(vectors)}
+
+
+def requests_of(bundle: Bundle, lexicon: Lexicon, count: int) -> list[Request]:
+    """The newest 50 events of users who have them, again and again, each time with another wish."""
+    histories, rng = bundle.prepared.histories, np.random.default_rng(0)
+    maker = WishMaker(bundle.catalog, bundle.templates, lexicon)
+    users = np.flatnonzero(np.diff(histories.offsets) >= EVENTS)
+    found: list[Request] = []
+    for user in np.resize(users, 4 * count).tolist():
+        past = histories.history(user)[-EVENTS:]
+        wish = maker.draw(past[-1], past[:-1], rng)
+        if wish is not None and len(found) < count:
+            found.append(Request(past, maker.say(wish, rng)))
+    return found
+
+
+def measured(
+    recommender: LanguageRecommender, lexicon: Lexicon, search: ItemSearch, requests: Sequence[Request]
+) -> np.ndarray:
+    """Milliseconds of prefill, search and total, float64 [requests, 3, 2]: on the clock, of processors."""
+    taken = []
+
+    def now() -> np.ndarray:
+        return np.array([perf_counter(), process_time()])
+
+    for request in requests:
+        start = now()
+        wish = understand(request.words, lexicon)
+        vectors = recommender.user_vectors([Request(request.history, wish.heard, wish.meant)])
+        middle = now()
+        allowed = np.ones((1, len(search.vectors)), dtype=bool)
+        allowed[0, [event.item for event in request.history]] = False
+        search.top_k(vectors, K, allowed)
+        end = now()
+        taken.append((middle - start, end - middle, end - start))
+    return 1000 * np.array(taken)
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--search", type=Path, required=True, help="What benchmarks/search.py wrote.")
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--requests", type=int, default=60)
+    arguments = parser.parse_args()
+    bundle = Bundle(arguments.bundle)
+    recommender, lexicon = LanguageRecommender(bundle), Lexicon(bundle.catalog)
+    requests = requests_of(bundle, lexicon, arguments.requests)
+    count = bundle.tokens().count
+    tokens = np.mean([count(recommender.prompt(request)) for request in requests])
+    print(
+        f"{recommender.setting}; {len(requests)} requests of {EVENTS} events and a wish, on average "
+        f"{tokens:.0f} tokens. Milliseconds: p50 / p95, and in brackets p50 of processor time.\n\n"
+        "| items | search | threads | prefill | search | total | search of total |\n"
+        "|---:|---|---:|---:|---:|---:|---:|"
+    )
+    for folder in sorted(arguments.search.glob("*/"), key=lambda path: int(path.name)):
+        for name, search in searches_of(folder).items():
+            for threads in arguments.threads:
+                torch.set_num_threads(threads)
+                measured(recommender, lexicon, search, requests[:5])  # warms up
+                taken = measured(recommender, lexicon, search, requests)
+                middle, high = np.quantile(taken, (0.5, 0.95), axis=0)
+                cells = [
+                    f"{own[0]:.1f} / {late[0]:.1f} ({own[1]:.1f})"
+                    for own, late in zip(middle, high, strict=True)
+                ]
+                share = np.median(taken[:, 1, 0] / taken[:, 2, 0])
+                print(
+                    f"| {len(search.vectors):,} | {name} | {threads} | {' | '.join(cells)} | {share:.1%} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
