@@ -12,6 +12,7 @@ from llmrec.bundle import Bundle
 from llmrec.config import Recipe
 from llmrec.data.catalog import Value
 from llmrec.data.events import History
+from llmrec.data.facts import ItemFacts
 from llmrec.decode.contract import Request
 from llmrec.engines.contract import Branching, Engine
 from llmrec.items.encoders import Encoder
@@ -32,6 +33,8 @@ class LanguageRecommender(ScoringRecommender):
         """`engine` must run the bundle's merged model; by default transformers does, on this machine."""
         super().__init__(name, bundle.catalog)
         self.bundle = bundle
+        train = bundle.prepared.train(bundle.recipe.split)
+        self.filters.facts = ItemFacts.from_histories(bundle.catalog, train)
         self._tokens = bundle.tokens()
         self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
         self._table = np.array(bundle.item_matrix())
@@ -119,7 +122,7 @@ class LanguageRecommender(ScoringRecommender):
 
     @cached_property
     def _lexicon(self) -> Lexicon:
-        return Lexicon(self.catalog)
+        return Lexicon.of(self.bundle.prepared)
 
     def _text_reader(self) -> Encoder:
         from llmrec.model.text_reader import text_reader

@@ -118,8 +118,8 @@ class Shop:
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """The words of the catalogue, with which wishes are read."""
-        return Lexicon(self.catalog)
+        """The words of the data, with which wishes are read."""
+        return Lexicon.of(self.bundle.prepared)
 
     def ask(
         self,
@@ -137,9 +137,9 @@ class Shop:
         `say` is the wish: the model hears it (unless `hear` is off), and what can be held exactly is
         enforced (unless `enforce` is off). Where no item at all is what the wish asks, its words (not its
         prices, nor what it rules out) are left to the model, and a note says so. `filters` hold in any case;
-        by default they leave out what is in the history. `why` measures what weighed most, at the cost of
-        more prompts. Raises `LlmrecError` for unknown ids, categories and attributes, and when the limits
-        leave no item.
+        by default they leave out what is in the history, unless the wish asks for it again. `why` measures
+        what weighed most, at the cost of more prompts. Raises `LlmrecError` for unknown ids, categories and
+        attributes, and when the limits leave no item.
         """
         return self.ask_many(user, history, (say,), k, filters, enforce, hear, why)[0]
 
@@ -226,6 +226,8 @@ class Shop:
         self, say: str, events: History, position: int | None, filters: Filters, enforce: bool, hear: bool
     ) -> _Asked:
         wish = understand(say, self.lexicon, enforce, hear)
+        if wish.meant.seen_before and (enforce or hear):
+            filters = replace(filters, exclude_seen=False)  # what is asked for again is in the history
         gentle = tuple(
             (part, weight) for part, weight in wish.enforced.weights if weight < 1 and part != "diverse"
         )

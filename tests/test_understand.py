@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from llmrec.data.catalog import Catalog, Item
 from llmrec.decode.contract import Filters
 from llmrec.decode.filters import from_objective
-from llmrec.decode.understand import limits_in_words, understand
+from llmrec.decode.understand import enforceable, limits_in_words, understand
 from llmrec.verbalize.lexicon import Lexicon
+from llmrec.verbalize.objective import Objective
 
 CATALOG = Catalog(
     [
@@ -20,7 +21,7 @@ CATALOG = Catalog(
     ],
     currency="GBP",
 )
-LEXICON = Lexicon(CATALOG)
+LEXICON = Lexicon(CATALOG, ("buy", "look"), {"country": ("France", "Japan")})
 NO_LIMITS = Filters()
 
 
@@ -36,6 +37,30 @@ def test_each_part_is_enforced_or_left():
     )
     assert enforced == ("price at most 3 pounds", 'with the word "garden"', 'without the word "mug"')
     assert left == ('like "Blue Garden Lamp"', "for Christmas", '"cheerful"')
+
+
+def test_goals_are_enforced_or_left():
+    enforced, left = read(
+        "lesser-known, newly added, something I had before, cheap, colour red, "
+        "to buy, rated at least 4, in France, some variety"
+    )
+    assert enforced == (
+        "colour is red",
+        "in the history",
+        "not among the most popular",
+        "among the newest",
+        "of a low price",
+    )
+    assert left == ("next event: buy", "with a value of at least 4", "where country is France")
+    wish = understand("some variety, of a genre new to me", LEXICON)
+    assert wish.enforced.diverse and wish.enforced.new_category
+    assert wish.left(wish.limits(NO_LIMITS), CATALOG) == ()
+    assert read("some variety", enforce=False)[1] == ("a list that differs within itself",)
+
+
+def test_what_is_enforced_keeps_its_weight_and_the_models_parts_have_none():
+    enforced = understand("if possible under 3 pounds, above all for Christmas", LEXICON).enforced
+    assert enforced == Objective(max_price=3, weights=(("max_price", 0.5),))
 
 
 def test_without_enforcement_all_is_left():
@@ -84,10 +109,17 @@ def test_all_limits_have_words():
         exclude_items=(0,),
         allowed_items=(),
         exclude_seen=True,
+        exclude_attributes=(("size", ("1-2",)),),
+        seen_before=True,
+        new_category=True,
+        long_tail=True,
+        fresh=True,
+        price_levels=("low",),
     )
     said = limits_in_words(limits, CATALOG)
     assert len(said) == len(dataclasses.fields(Filters))
     assert "colour is red or blue" in said and "one of no items" in said
+    assert "size is not 1-2" in said and "among the newest" in said and "of a low price" in said
     assert all(part.isprintable() for part in said)
 
 
@@ -99,4 +131,5 @@ def test_any_text_is_understood_somehow(start: str, text: str, enforce: bool, he
     limits = wish.limits(Filters())
     for part in (*limits_in_words(limits, CATALOG), *wish.left(limits, CATALOG)):
         assert part.strip() and "\n" not in part and "\x1b" not in part
-    assert (limits == from_objective(wish.meant)) or not enforce
+    assert limits == (from_objective(wish.enforced) if enforce else Filters())
+    assert wish.enforced == (enforceable(wish.meant) if enforce else Objective())

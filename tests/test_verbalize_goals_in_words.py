@@ -60,7 +60,7 @@ def market() -> Lexicon:
         for n, (thing, brand) in enumerate((t, b) for t in things for b in BRANDS)
     ]  # fmt: skip
     scenarios = {"country": COUNTRIES, "device": ("mobile", "desktop", "TV"), "user_session": ("a1", "b2")}
-    types = ("view", "add_to_cart", "purchase", "like", "COMMENT CREATED", "to wish")
+    types = ("view", "add_to_cart", "purchase", "like", "COMMENT CREATED", "to wish", "buy", "Have", "get")
     return Lexicon(Catalog(items, "USD"), types, scenarios)
 
 
@@ -216,6 +216,7 @@ def test_every_wording_of_a_decade_is_understood(shops, wordings):
         ("market", "pack size between 2 and 4", {"include_attributes": (("pack size", "2-4"),)}),
         ("market", "pack size 4 to 2.5", {"include_attributes": (("pack size", "2.5-4"),)}),
         ("market", "brand unheard of", {"rest": "brand unheard"}),
+        ("market", "to buy again", {"seen_before": True}),
         ("market", "to add to cart again", {"event": "add_to_cart", "seen_before": True}),
         ("market", "to like, then to Comment  Created", {"event": "like", "rest": "to Comment Created"}),
         ("market", "I'd like a travel mug", {"include_words": ("travel", "mug")}),

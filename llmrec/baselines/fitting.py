@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmrec.baselines.choose import Validation
+from llmrec.data.facts import ItemFacts
 from llmrec.data.prepared import Prepared
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.retrieve.scoring import ScoringRecommender
@@ -31,6 +32,18 @@ def fit_baseline(
     most there can be, and the loss. Raises `LlmrecError` for an unknown name or a catalogue too large.
     """
     check_baseline(name)
+    model = _fitted(name, prepared, split, seed, progress)
+    model.filters.facts = ItemFacts.from_histories(prepared.catalog, prepared.train(split))
+    return model
+
+
+def _fitted(
+    name: str,
+    prepared: Prepared,
+    split: str,
+    seed: int,
+    progress: Callable[[int, int, float], None] | None,
+) -> ScoringRecommender:
     train, catalog = prepared.train(split), prepared.catalog
     if name == "popularity":
         from llmrec.baselines.popularity import Popularity

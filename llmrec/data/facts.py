@@ -45,8 +45,6 @@ class CategorySets:
         self.names = tuple(names)
         self.offsets = np.array(offsets, dtype=np.int64)
         self.ids = np.array(ids, dtype=np.int32)
-        # The item of each entry of `ids`: what lets one pass over the entries mark items.
-        self._owners = np.repeat(np.arange(len(catalog), dtype=np.int64), np.diff(self.offsets))
 
     def of(self, items: Iterable[int]) -> np.ndarray:
         """Distinct category ids of some items, sorted, int32."""
@@ -58,10 +56,12 @@ class CategorySets:
 
         An item without categories is not among them.
         """
-        known = np.zeros(len(self.names), dtype=bool)
-        known[self.of(np.asarray(seen, dtype=np.int64).tolist())] = True
-        found = np.zeros(len(self.offsets) - 1, dtype=bool)
-        found[self._owners[~known[self.ids]]] = True
+        unseen = np.ones(len(self.names), dtype=bool)
+        unseen[self.of(np.asarray(seen, dtype=np.int64).tolist())] = False
+        # Running counts of unseen categories: an item has one where they grow over its entries.
+        counts = np.zeros(len(self.ids) + 1, dtype=np.int32)
+        np.cumsum(unseen[self.ids], out=counts[1:])
+        found: np.ndarray = counts[self.offsets[1:]] > counts[self.offsets[:-1]]
         return found
 
 

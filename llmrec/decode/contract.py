@@ -20,7 +20,13 @@ class Filters:
     Prices are inclusive; an item of unknown price fails a price bound. Words are compared as
     `verbalize.words` stems them; every word of `include_words` must stand in the item's text, and the item
     must be in every category of `include_categories` (upper and lower case are the same).
-    `allowed_items` None means all. Attribute values: the item's must be one of those named.
+    `allowed_items` None means all. `attributes` are (name, values): the item's value must be one of those
+    named, or lie in the range that one of them is ("1990-1999"); with `exclude_attributes` it must not.
+
+    About the history: `exclude_seen` leaves out its items, `seen_before` all others, and `new_category` keeps
+    the items with a category that none of it has. `long_tail` keeps what is not in the head of popular
+    items and `fresh` the newest items (`data.facts`); `price_levels` are "low" and "high", and an item must
+    be of each that is named.
     """
 
     max_price: float | None = None
@@ -33,6 +39,12 @@ class Filters:
     exclude_items: tuple[int, ...] = ()
     allowed_items: tuple[int, ...] | None = None
     exclude_seen: bool = False
+    exclude_attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    seen_before: bool = False
+    new_category: bool = False
+    long_tail: bool = False
+    fresh: bool = False
+    price_levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,8 @@ class Request:
 
     `words` is the wish as it was said and goes into the prompt; `objective` is what was understood.
     `user` is the user's position in the events, None for a history from elsewhere; it is used for the
-    profile's attributes only.
+    profile's attributes only. `now` is when it is asked, in seconds since 1970 UTC, for what counts as new;
+    None is the newest time of the training events.
     """
 
     history: History
@@ -49,6 +62,7 @@ class Request:
     objective: Objective = field(default_factory=Objective)
     filters: Filters = field(default_factory=Filters)
     user: int | None = None
+    now: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,25 @@ from functools import cached_property
 
 import numpy as np
 
-from llmrec.data.catalog import Catalog, Value
-from llmrec.data.events import History
+from llmrec.data.attributes import number_range, value_key
+from llmrec.data.catalog import Catalog
+from llmrec.data.events import NO_TIME, History
+from llmrec.data.facts import HIGH, LOW, ItemFacts
 from llmrec.decode.contract import Filters
+from llmrec.decode.postings import NO_ITEMS, Postings
 from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.words import stems
 
-_NONE = np.zeros(0, dtype=np.int64)
+_LEVELS = {"low": LOW, "high": HIGH}
 
 
 def from_objective(objective: Objective) -> Filters:
-    """The parts of a wish that can be enforced; likeness, season and loose words are the model's."""
+    """The parts of a wish that can be enforced, whatever their weights.
+
+    What is to happen (event, value, scenario), likeness, season and loose words are the model's; that a list
+    differs within itself is no limit on its items. Of several values of one attribute an item must have one.
+    """
     return Filters(
         max_price=objective.max_price,
         min_price=objective.min_price,
@@ -27,8 +34,23 @@ def from_objective(objective: Objective) -> Filters:
         exclude_words=objective.exclude_words,
         include_categories=objective.include_categories,
         exclude_categories=objective.exclude_categories,
+        attributes=_by_name(objective.include_attributes),
+        exclude_attributes=_by_name(objective.exclude_attributes),
         exclude_seen=objective.new_for_user,
+        seen_before=objective.seen_before,
+        new_category=objective.new_category,
+        long_tail=objective.long_tail,
+        fresh=objective.fresh,
+        price_levels=(objective.price_level,) if objective.price_level else (),
     )
+
+
+def _by_name(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(attribute, values) from (attribute, value) pairs, in their order."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in pairs:
+        found[name] = (*found.get(name, ()), value)
+    return tuple(found.items())
 
 
 def _tighter(first: float | None, second: float | None, upper: bool) -> float | None:
@@ -55,65 +77,43 @@ def merge(first: Filters, second: Filters) -> Filters:
         include_categories=_joined(first.include_categories, second.include_categories),
         exclude_categories=_joined(first.exclude_categories, second.exclude_categories),
         attributes=tuple(dict.fromkeys((*first.attributes, *second.attributes))),
+        exclude_attributes=tuple(dict.fromkeys((*first.exclude_attributes, *second.exclude_attributes))),
         exclude_items=tuple(sorted({*first.exclude_items, *second.exclude_items})),
         allowed_items=allowed,
         exclude_seen=first.exclude_seen or second.exclude_seen,
+        seen_before=first.seen_before or second.seen_before,
+        new_category=first.new_category or second.new_category,
+        long_tail=first.long_tail or second.long_tail,
+        fresh=first.fresh or second.fresh,
+        price_levels=_joined(first.price_levels, second.price_levels),
     )
-
-
-class _Postings:
-    """Which items carry a key: for each key the sorted item indices, in one array (CSR)."""
-
-    def __init__(self, keys_of_items: Iterable[Iterable[str]]) -> None:
-        self._number: dict[str, int] = {}
-        keys: list[int] = []
-        items: list[int] = []
-        for item, names in enumerate(keys_of_items):
-            for name in dict.fromkeys(names):
-                keys.append(self._number.setdefault(name, len(self._number)))
-                items.append(item)
-        flat = np.array(keys, dtype=np.int64)
-        self._items = np.array(items, dtype=np.int64)[np.argsort(flat, kind="stable")]
-        self._offsets = np.concatenate([[0], np.cumsum(np.bincount(flat, minlength=len(self._number)))])
-
-    def __getitem__(self, key: str) -> np.ndarray:
-        """Sorted indices of the items with `key`, int64; empty when no item has it."""
-        number = self._number.get(key)
-        if number is None:
-            return _NONE
-        found: np.ndarray = self._items[self._offsets[number] : self._offsets[number + 1]]
-        return found
-
-
-def _value_key(value: Value) -> str:
-    """One writing for a value in the catalogue and in a filter: '2010', 2010.0 and '2010.0' are equal."""
-    try:
-        number = float(value) if value is not None else math.nan
-    except ValueError:
-        number = math.nan
-    return f"{number:.12g}" if math.isfinite(number) else str(value).strip().casefold()
 
 
 class FilterIndex:
     """Turns `Filters` into boolean masks over one catalogue.
 
     Words, categories and attribute values are looked up in inverted lists that are built at their first
-    use, so a mask costs time in the number of items that its parts name, and one pass for prices.
+    use, so a mask costs time in the number of items that its parts name, and one pass for prices, ranges of
+    numbers and facts. `facts` say what is popular and what is new; they can be given later.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, facts: ItemFacts | None = None) -> None:
+        self.facts = facts
         self._catalog = catalog
-        self._attributes: dict[str, _Postings] = {}
+        self._attributes: dict[str, Postings] = {}
+        self._numbers: dict[str, np.ndarray] = {}
 
     @cached_property
-    def _words(self) -> _Postings:
-        return _Postings(stems(f"{item.title} {item.text}") for item in self._catalog.items)
+    def _words(self) -> Postings:
+        return Postings(stems(f"{item.title} {item.text}") for item in self._catalog.items)
 
     @cached_property
-    def _categories(self) -> _Postings:
-        return _Postings(
-            (category.casefold() for category in item.categories) for item in self._catalog.items
-        )
+    def _categories(self) -> Postings:
+        return Postings((category.casefold() for category in item.categories) for item in self._catalog.items)
+
+    @cached_property
+    def _attribute_names(self) -> tuple[str, ...]:
+        return self._catalog.attribute_names
 
     def with_word(self, word: str) -> np.ndarray:
         """Sorted indices of the items whose text has every stem of `word` (a word or a phrase).
@@ -137,26 +137,49 @@ class FilterIndex:
     def with_attribute(self, name: str, values: Sequence[str]) -> np.ndarray:
         """Sorted indices of the items whose attribute `name` is one of `values`; case does not count.
 
-        Raises `UnknownIdError` when no item has such an attribute.
+        A value LOW-HIGH is also a range of numbers, both included. Raises `UnknownIdError` when no item has
+        such an attribute.
         """
         if name not in self._attributes:
-            if name not in self._catalog.attribute_names:
-                known = ", ".join(self._catalog.attribute_names) or "none"
+            if name not in self._attribute_names:
+                known = ", ".join(self._attribute_names) or "none"
                 raise UnknownIdError(f"items have no attribute {name!r}; they have: {known}")
-            self._attributes[name] = _Postings(
-                () if (value := item.attributes.get(name)) is None else (_value_key(value),)
-                for item in self._catalog.items
-            )
-        found = [self._attributes[name][_value_key(value)] for value in values]
-        return np.unique(np.concatenate(found)) if found else _NONE
+            own = [item.attributes.get(name) for item in self._catalog.items]
+            self._attributes[name] = Postings(() if value is None else (value_key(value),) for value in own)
+            numbers = [value if isinstance(value, int | float) else math.nan for value in own]
+            self._numbers[name] = np.array(numbers, dtype=np.float64)
+        numbers_of = self._numbers[name]
+        found = [items for value in values if len(items := self._attributes[name][value_key(value)])]
+        for low, high in filter(None, map(number_range, values)):
+            found.append(np.flatnonzero((numbers_of >= low) & (numbers_of <= high)))
+        return found[0] if len(found) == 1 else np.unique(np.concatenate([NO_ITEMS, *found]))
 
-    def mask(self, filters: Filters, history: History = ()) -> np.ndarray:
+    def mask(self, filters: Filters, history: History = (), now: int | None = None) -> np.ndarray:
         """Which items `filters` allow after `history`: bool [items]; it may be all false.
 
-        Raises `LlmrecError` for a part that cannot mean anything (a word without letters, a price bound
-        that is no number, an attribute or an item index that the catalogue does not have).
+        `now` is the moment, in seconds since 1970 UTC, at which items count as new (default: the newest time
+        that the facts know). Raises `LlmrecError` for a part that cannot mean anything (a word without
+        letters, a price bound that is no number, an attribute or an item index that the catalogue does not
+        have), or that needs facts where there are none.
         """
         allowed = self._prices_allow(filters)
+        self._by_text(allowed, filters)
+        for name, values in filters.attributes:
+            self._keep(allowed, self.with_attribute(name, values))
+        for name, values in filters.exclude_attributes:
+            allowed[self.with_attribute(name, values)] = False
+        if filters.allowed_items is not None:
+            self._keep(allowed, self._checked(filters.allowed_items))
+        if filters.exclude_items:
+            allowed[self._checked(filters.exclude_items)] = False
+        self._by_history(allowed, filters, history)
+        if filters.long_tail:
+            allowed &= self._facts("long_tail").tail
+        if filters.fresh:
+            allowed &= self._facts("fresh").fresh(now)
+        return allowed
+
+    def _by_text(self, allowed: np.ndarray, filters: Filters) -> None:
         for word in filters.include_words:
             self._keep(allowed, self.with_word(word))
         for word in filters.exclude_words:
@@ -165,15 +188,32 @@ class FilterIndex:
             self._keep(allowed, self.with_category(category))
         for category in filters.exclude_categories:
             allowed[self.with_category(category)] = False
-        for name, values in filters.attributes:
-            self._keep(allowed, self.with_attribute(name, values))
-        if filters.allowed_items is not None:
-            self._keep(allowed, self._checked(filters.allowed_items))
-        if filters.exclude_items:
-            allowed[self._checked(filters.exclude_items)] = False
-        if filters.exclude_seen and history:
-            allowed[self._checked([event.item for event in history])] = False
-        return allowed
+
+    def _by_history(self, allowed: np.ndarray, filters: Filters, history: History) -> None:
+        if not (filters.exclude_seen or filters.seen_before or filters.new_category):
+            return
+        seen = self._checked([event.item for event in history])
+        if filters.exclude_seen:
+            allowed[seen] = False
+        if filters.seen_before:
+            self._keep(allowed, seen)
+        if filters.new_category:
+            allowed &= self._of_catalog.categories.outside(seen)
+
+    def _facts(self, part: str) -> ItemFacts:
+        if self.facts is None:
+            raise LlmrecError(
+                f"the filter {part} needs to know what people chose when: give FilterIndex the facts of "
+                "the training events (ItemFacts.from_histories)"
+            )
+        return self.facts
+
+    @cached_property
+    def _of_catalog(self) -> ItemFacts:
+        """Facts of which those that the catalogue alone tells are used: price levels and categories."""
+        items = len(self._catalog)
+        unknown = ItemFacts(self._catalog, np.zeros(items), np.full(items, NO_TIME))
+        return unknown if self.facts is None else self.facts
 
     def _prices_allow(self, filters: Filters) -> np.ndarray:
         prices = self._catalog.prices
@@ -186,6 +226,10 @@ class FilterIndex:
             allowed &= prices <= filters.max_price
         if filters.min_price is not None:
             allowed &= prices >= filters.min_price
+        for level in filters.price_levels:
+            if level not in _LEVELS:
+                raise LlmrecError(f"the price level is {level!r}, it must be one of: {', '.join(_LEVELS)}")
+            allowed &= self._of_catalog.price_level == _LEVELS[level]
         return allowed
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmrec.data.catalog import Catalog
@@ -13,12 +14,23 @@ from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.parse import WISH_LIMIT, parse
 from llmrec.verbalize.seasons import SEASONS
-from llmrec.verbalize.wordings import money
+from llmrec.verbalize.wordings import money, number
 
 _NAME_LIMIT = 60
 """Characters of a title or a category that are shown."""
+LEFT = ("like", "season", "rest", "event", "min_value", "scenario")
+"""Parts of a wish that no filter can hold: they are left to the model."""
 _NAMED = 3
 """Items of a list of ids that are shown by their titles; the rest is counted."""
+
+_FLAGS = {
+    "exclude_seen": "nothing that is in the history",
+    "seen_before": "in the history",
+    "new_category": "of a category that the history does not have",
+    "long_tail": "not among the most popular",
+    "fresh": "among the newest",
+}
+"""Limits that hold or do not hold, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +56,9 @@ class Understanding:
         # A part that would not tighten the limits is held by them.
         tightened = limits_in_words(merge(limits, from_objective(wish)), catalog)
         parts = [part for part in tightened if part not in held]
-        if wish.like is not None:
-            item = catalog[wish.like]
-            parts.append(f'like "{clean(item.title or item.id, _NAME_LIMIT)}"')
-        if wish.season is not None:
-            parts.append(f"for {SEASONS[wish.season].said}")
+        if wish.diverse and not self.enforced.diverse:
+            parts.append("a list that differs within itself")
+        parts += _left_in_words(wish, catalog)
         if wish.rest or wish.empty:
             parts += [f'"{said}"' for said in (wish.rest or clean(self.heard, WISH_LIMIT),) if said]
         return tuple(
@@ -59,8 +69,29 @@ class Understanding:
 def understand(say: str, lexicon: Lexicon, enforce: bool = True, hear: bool = True) -> Understanding:
     """Read a wish. Any text is taken; what no rule understands is left to the model."""
     meant = parse(say, lexicon)
-    enforced = dataclasses.replace(meant, like=None, season=None, rest="") if enforce else Objective()
-    return Understanding(meant, enforced, say.strip() if hear else "")
+    return Understanding(meant, enforceable(meant) if enforce else Objective(), say.strip() if hear else "")
+
+
+def enforceable(wish: Objective) -> Objective:
+    """The parts of a wish that can hold exactly, with their weights: all but those that are the model's."""
+    none = Objective()
+    weights = tuple((part, weight) for part, weight in wish.weights if part not in LEFT)
+    return dataclasses.replace(wish, **{part: getattr(none, part) for part in LEFT}, weights=weights)
+
+
+def _left_in_words(wish: Objective, catalog: Catalog) -> Iterator[str]:
+    """The parts that are always the model's, but for loose words."""
+    if wish.like is not None:
+        item = catalog[wish.like]
+        yield f'like "{clean(item.title or item.id, _NAME_LIMIT)}"'
+    if wish.season is not None:
+        yield f"for {SEASONS[wish.season].said}"
+    if wish.event:
+        yield f"next event: {clean(wish.event, _NAME_LIMIT)}"
+    if wish.min_value is not None:
+        yield f"with a value of at least {number(wish.min_value)}"
+    for column, value in wish.scenario:
+        yield f"where {clean(column, _NAME_LIMIT)} is {clean(value, _NAME_LIMIT)}"
 
 
 def limits_in_words(limits: Filters, catalog: Catalog) -> tuple[str, ...]:
@@ -75,15 +106,20 @@ def limits_in_words(limits: Filters, catalog: Catalog) -> tuple[str, ...]:
     found += [f"in {clean(name, _NAME_LIMIT)}" for name in limits.include_categories]
     found += [f"not in {clean(name, _NAME_LIMIT)}" for name in limits.exclude_categories]
     for name, values in limits.attributes:
-        said = " or ".join(clean(value, _NAME_LIMIT) for value in values)
-        found.append(f"{clean(name, _NAME_LIMIT)} is {said}")
+        found.append(f"{clean(name, _NAME_LIMIT)} is {_values(values)}")
+    for name, values in limits.exclude_attributes:
+        found.append(f"{clean(name, _NAME_LIMIT)} is not {_values(values)}")
     if limits.allowed_items is not None:
         found.append(f"one of {_items(limits.allowed_items, catalog)}")
     if limits.exclude_items:
         found.append(f"not {_items(limits.exclude_items, catalog)}")
-    if limits.exclude_seen:
-        found.append("nothing that is in the history")
+    found += [said for name, said in _FLAGS.items() if getattr(limits, name)]
+    found += [f"of a {level} price" for level in limits.price_levels]
     return tuple(found)
+
+
+def _values(values: tuple[str, ...]) -> str:
+    return " or ".join(clean(value, _NAME_LIMIT) for value in values) or "nothing"
 
 
 def _items(items: tuple[int, ...], catalog: Catalog) -> str:

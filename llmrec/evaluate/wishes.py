@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.data.facts import ItemFacts
 from llmrec.data.prepared import Prepared
 from llmrec.decode.contract import Filters, Recommender, Request
 from llmrec.decode.filters import FilterIndex, from_objective, merge
@@ -140,7 +141,8 @@ class _Asker:
     ) -> None:
         self._recommender = recommender
         self._filters = filters
-        self._index = FilterIndex(recommender.catalog)
+        facts = ItemFacts.from_histories(recommender.catalog, prepared.train(split))
+        self._index = FilterIndex(recommender.catalog, facts)
         self._satisfies = Satisfaction(maker.lexicon, self._index)
         cases = questions(prepared, split, fold)
         self._plain = [

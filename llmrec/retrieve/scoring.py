@@ -65,7 +65,7 @@ class ScoringRecommender(ABC):
         best = np.empty((len(requests), k), dtype=np.float32)
         for start in range(0, len(requests), rows):
             part = requests[start : start + rows]
-            allowed = np.stack([self._filters.mask(each.filters, each.history) for each in part])
+            allowed = np.stack([self._filters.mask(each.filters, each.history, each.now) for each in part])
             index[start : start + rows], best[start : start + rows] = self.best(part, allowed, k)
         return index, best
 

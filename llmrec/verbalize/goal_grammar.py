@@ -168,5 +168,5 @@ def event_pattern(types: Sequence[str]) -> re.Pattern[str] | None:
         r"(?:(?:something|anything|things?|items?|what|ones?) )*(?:(?:that|which) )?"
         r"(?:i(?:'ll| will| might| may| shall)|i(?:'m| am) (?:going|likely|about) to"
         r"|(?<!similar )(?<!close )to|(?:(?:for|as) )?my next|(?:for|as) (?:the|an?) next|next) "
-        rf"(?P<type>{'|'.join(names)})(?: next)?(?P<again> (?:once )?again)?"
+        rf"(?P<type>{'|'.join(names)})(?: next)?(?P<again> (?:once )?again| once more)?"
     )

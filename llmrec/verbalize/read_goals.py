@@ -104,8 +104,8 @@ def read_bare_scenarios(reading: Reading) -> None:
 def read_events(reading: Reading) -> None:
     """What is to happen: the first type of the data's events that is named; a second one goes to `rest`."""
     for match in event_spans(reading):
-        if reading.negated(match.start()) is not None or not match[0].strip():
-            continue
+        if reading.negated(match.start()) is not None or grammar.SEEN_BEFORE.search(match[0]):
+            continue  # "to buy again" says no more than that, even in data with the type "buy"
         if reading.objective.event:
             reading.leave(*match.span())
             continue

@@ -27,8 +27,8 @@ FLAGS = {
     "diverse": "diverse",
 }
 """Parts that are so or not so, and the wordings that say them."""
-NEGATIVE = ("not_word", "not_attribute", "not_category")
-"""Wordings that rule something out: what follows them must be set apart."""
+APART = ("not_word", "not_attribute", "not_category", "price_min")
+"""Wordings that must not run into what follows them: "not a mug", "over 3 pounds" before "5 pounds tops"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from llmrec.errors import LlmrecError
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.parse import parse
-from llmrec.verbalize.saying import NEGATIVE, emphasis, pick, things_to_say
+from llmrec.verbalize.saying import APART, emphasis, pick, things_to_say
 from llmrec.verbalize.seasons import SEASONS, season_of_time, season_of_words
 from llmrec.verbalize.templates import Templates
 from llmrec.verbalize.wordings import Wordings, fill
@@ -123,10 +123,10 @@ class WishMaker:
             part = fill(pick(rng, self._wordings.of(thing.wording, wordings)), thing.values)
             if level := emphasis(objective, thing, told):
                 part = fill(pick(rng, self._wordings.of(level, wordings)), {"part": part})
-            # A mere space would not show where a negation ends, nor where a weight begins.
-            between = ", " if join.isspace() and (apart or level) else join
+            # A mere space or a dash would not show where such a part ends, nor where a weight begins.
+            between = ", " if join.strip(" -") == "" and (apart or level) else join
             text = f"{text}{between}{part}" if text else part
-            apart = thing.wording in NEGATIVE
+            apart = thing.wording in APART
         return f"{text}, {objective.rest}" if text and objective.rest else text or objective.rest
 
     def _category_said(self, name: str) -> str:
