@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from llmrec.bundle import Bundle, write_bundle
 from llmrec.change_items import add_items, retire_items, rollback, update_items
 from llmrec.data.events import Event
 from llmrec.data.facts import ItemFacts
+from llmrec.data.item_rows import FIELDS
 from llmrec.decode.contract import Filters, Request
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.files import only_writer
@@ -389,3 +392,28 @@ def test_new_items_are_fresh_and_unknown_to_the_many(copy: Path, tmp_path: Path)
     assert facts.fresh()[24:].all() and not facts.fresh()[:24].any()
     assert facts.tail[24:].all() and not facts.counts[24:].any()
     assert not facts.fresh(int(bundle.prepared.histories.times.max()))[24:].any()
+
+
+def test_the_page_holds(run: Run, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """docs/items.md: its lines are a file that can be added, its commands run in their order."""
+    page = (Path(__file__).parents[1] / "docs" / "items.md").read_text(encoding="utf-8")
+    shutil.copytree(tiny_bundle, tmp_path / "BUNDLE")
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^    (\{.*\})$", page, re.MULTILINE)
+    (tmp_path / "new.jsonl").write_text("\n".join(lines))
+    (tmp_path / "changed.jsonl").write_text(lines[0].replace("Zebra", "Okapi"))
+    (tmp_path / "gone.txt").write_text("24002\n")
+    commands = re.findall(r"^    llmrec (items .*)$", page, re.MULTILINE)
+    assert len(commands) == 5 and len(lines) == 2
+    for command in commands:
+        code, out, err = run(*command.split())
+        assert (code, err) == (0, ""), (command, err)
+    assert [line.split()[0] for line in run("items", "versions", "BUNDLE")[1].splitlines()] == list("12345")
+    for name in ("neighbours", "mean", "zero", *FIELDS):
+        assert f"| `{name}`" in page
+    shutil.rmtree(tmp_path / "BUNDLE.versions")
+    shutil.rmtree(tmp_path / "BUNDLE")
+    shutil.copytree(tiny_bundle, tmp_path / "BUNDLE")
+    (tmp_path / "script.py").write_text(*re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    runpy.run_path(str(tmp_path / "script.py"))
+    assert len(Bundle(tmp_path / "BUNDLE").catalog) == 63
