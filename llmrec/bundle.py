@@ -8,7 +8,9 @@ tokenizer/               of the base model
 adapter/ or backbone/    peft's files (LoRA, prompt tuning), or a plain checkpoint (full tuning)
 new_parts.safetensors    id part, text map, token map, queries, inward map, weights of recent items
 text_vectors.npy         float32 [items, text width]
-item_matrix.npy          V, float32 [items, inner]
+item_matrix.npy          V, float32 or float16 [items, inner]
+index/                   the search index of a large catalogue (see `retrieve.index`); it may be absent, and
+                         may lack the last items, which are then all scored
 """
 
 from __future__ import annotations
@@ -25,7 +27,13 @@ from llmrec import __version__
 from llmrec.config import Recipe, as_values, build
 from llmrec.data.prepared import Prepared
 from llmrec.errors import BundleError, LlmrecError, require_extra
-from llmrec.files import only_writer, read_json, sha256_of, write_json
+from llmrec.files import only_writer, read_json, replace_file, sha256_of, write_json
+from llmrec.progress import track
+from llmrec.retrieve.index import ItemIndex
+from llmrec.retrieve.indexing import build_index
+from llmrec.retrieve.search import ItemSearch
+from llmrec.retrieve.settings import SearchSettings
+from llmrec.retrieve.storage import open_vectors, write_vectors
 from llmrec.verbalize.render import Verbalizer
 from llmrec.verbalize.templates import Templates
 from llmrec.versions import FIRST, change_of, link_tree, next_version, versions_of
@@ -37,6 +45,8 @@ if TYPE_CHECKING:
     from llmrec.model.tuned import TunedModel
 
 FORMAT = 1
+INDEX = "index"
+"""The directory of the search index in a bundle."""
 KIND = "llmrec bundle"
 _ALWAYS = ("data/manifest.json", "new_parts.safetensors", "text_vectors.npy", "item_matrix.npy")
 _AGAIN = "make the bundle again: python finetune/retrieval.py --config RECIPE"
@@ -103,10 +113,18 @@ class Bundle:
         return PromptTokens(tokenizer, len(self.catalog), settings.queries, settings.adapter.soft_prompt)
 
     def item_matrix(self) -> np.ndarray:
-        """V, float32 [items, inner], memory-mapped."""
-        matrix: np.ndarray = np.load(self.directory / "item_matrix.npy", mmap_mode="r", allow_pickle=False)
+        """V, float32 or float16 [items, inner], memory-mapped."""
+        matrix = open_vectors(self.directory / "item_matrix.npy")
         self._check_same()
         return matrix
+
+    def search(self) -> ItemSearch:
+        """Search over V as the recipe says, with the index if the bundle has one."""
+        indexed = f"{INDEX}/index.json" in self.manifest["parts"]
+        index = ItemIndex(self.directory / INDEX) if indexed else None
+        found = ItemSearch(self.item_matrix(), index, self.recipe.search)
+        self._check_same()
+        return found
 
     def head(self) -> HeadArrays:
         """What turns hidden states into user vectors."""
@@ -213,6 +231,7 @@ def write_bundle(
         templates.save(temporary / "prompts")
         tokens.tokenizer.save_pretrained(str(temporary / "tokenizer"))
         save_model(temporary, recipe.model_settings, model)
+        prepare_search(temporary, recipe.search)
         write_json(
             temporary / "manifest.json",
             {
@@ -233,6 +252,20 @@ def write_bundle(
             },
         )
     return Bundle(directory)
+
+
+def prepare_search(directory: Path, settings: SearchSettings) -> None:
+    """Store the item matrix in `directory` as `settings` say, and index it where they want an index."""
+    path = directory / "item_matrix.npy"
+    vectors = open_vectors(path)
+    if vectors.dtype != settings.storage:
+        with replace_file(path) as temporary:
+            write_vectors(temporary, [vectors], vectors.shape, settings.storage)
+        vectors = open_vectors(path)
+    kind = settings.index_for(len(vectors))
+    if kind is not None:
+        with track("search index", total=2 * len(vectors)) as progress:
+            build_index(vectors, directory / INDEX, kind, advance=progress.advance)
 
 
 def hashes(directory: Path, known: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -13,6 +13,7 @@ import yaml
 
 from llmrec.errors import LlmrecError
 from llmrec.model.settings import AdapterSettings, HeadSettings, ItemSettings, ModelSettings
+from llmrec.retrieve.settings import SearchSettings
 from llmrec.tune.settings import ExampleSettings, GoalSettings, LossSettings, TrainSettings
 from llmrec.verbalize.render import PromptSettings
 
@@ -46,6 +47,7 @@ class Recipe:
     goals: GoalSettings = field(default_factory=GoalSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
 
     def __post_init__(self) -> None:
         if self.version != VERSION:

@@ -28,7 +28,9 @@ from llmrec.verbalize.templates import Templates
 if TYPE_CHECKING:
     from llmrec.items.search_vectors import SearchVectors
 
-TRAIN_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard")
+TRAIN_PACKAGES = (
+    "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard", "faiss",
+)  # fmt: skip
 
 
 def prepared_data(recipe: Recipe, workspace: Path) -> Prepared:
@@ -91,6 +93,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     with processes.main_process_first():
         claim = _open_workspace(recipe, workspace) if processes.is_main_process else None
         prepared = prepared_data(recipe, workspace)
+        recipe.search.index_for(len(prepared.catalog))  # what cannot be must fail before training
         base = resolve(recipe.model)
         vectors = text_vectors(prepared, recipe.items.text_encoder, workspace)
     tokenizer = load_tokenizer(base)

@@ -19,11 +19,14 @@ from llmrec.items.encoders import Encoder
 from llmrec.items.search_vectors import SearchVectors
 from llmrec.retrieve.exact import all_scores
 from llmrec.retrieve.scoring import ScoringRecommender
-from llmrec.retrieve.search import ItemSearch
+from llmrec.retrieve.storage import rows_of
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.parse import parse
 from llmrec.verbalize.prompt import Prompt
 from llmrec.verbalize.search_words import search_words
+
+_MASKED = 1 << 26
+"""Items masked at a time, over all requests: 64 MiB."""
 
 
 class LanguageRecommender(ScoringRecommender):
@@ -37,11 +40,10 @@ class LanguageRecommender(ScoringRecommender):
         self.filters.facts = ItemFacts.from_histories(bundle.catalog, train)
         self._tokens = bundle.tokens()
         self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
-        self._table = np.array(bundle.item_matrix())
         self.engine = bundle.engine() if engine is None else engine
         self._head = bundle.head()
         self._search_vectors = SearchVectors(self._text_reader, self._head.text_map.shape[-1])
-        self.search = ItemSearch(self._table)
+        self.search = bundle.search()
         self.setting = _setting(bundle.recipe)
 
     def prompt(self, request: Request) -> Prompt:
@@ -108,7 +110,8 @@ class LanguageRecommender(ScoringRecommender):
         """The part of a user vector that the newest items make, float32 [inner]."""
         weights = self._head.recent
         newest = [event.item for event in reversed(history)][: len(weights)]
-        found: np.ndarray = weights[: len(newest)] @ self._table[newest]
+        rows = self.item_vectors(np.array(newest, dtype=np.int64))
+        found: np.ndarray = weights[: len(newest)] @ rows
         return found
 
     def _search_words(self, request: Request) -> str:
@@ -137,7 +140,7 @@ class LanguageRecommender(ScoringRecommender):
 
     def scores_of(self, vectors: np.ndarray) -> np.ndarray:
         """Scores of all items for user vectors float32 [n, M, inner], float32 [n, items]."""
-        return all_scores(self._table, vectors)
+        return all_scores(self.search.vectors, vectors)
 
     def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k best allowed items of each request, without scores of all others."""
@@ -145,8 +148,13 @@ class LanguageRecommender(ScoringRecommender):
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
         """Rows of V, float32 [n, inner], by which items are alike."""
-        rows: np.ndarray = self._table[items]
-        return rows
+        return rows_of(self.search.vectors, items)
+
+    @property
+    def _rows(self) -> int:
+        if self.search.index is None:
+            return super()._rows
+        return max(1, min(64, _MASKED // len(self.catalog)))  # only masks are held
 
 
 def _setting(recipe: Recipe) -> str:

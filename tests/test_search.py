@@ -291,7 +291,7 @@ def test_what_is_no_index_is_refused(index: ItemIndex, tmp_path: Path):
 
 
 def test_an_index_that_cannot_be_made_is_refused(tmp_path: Path):
-    with pytest.raises(LlmrecError, match="needs 1,000 items, there are 999"):
+    with pytest.raises(LlmrecError, match="needs 1,000 items, the catalogue has 999: choose auto"):
         build_index(catalogue(items=999), tmp_path / "index", "ivfpq")
     with pytest.raises(LlmrecError, match="choose one of: hnsw, ivfpq"):
         build_index(catalogue(items=9), tmp_path / "index", "flat")
@@ -325,7 +325,7 @@ def test_auto_indexes_large_catalogues_only():
     auto = SearchSettings(exact_up_to=100)
     assert [auto.index_for(items) for items in (1, 100, 101)] == [None, None, "hnsw"]
     assert SearchSettings(kind="exact").index_for(10**9) is None
-    assert SearchSettings(kind="ivfpq").index_for(5) == "ivfpq"
+    assert SearchSettings(kind="ivfpq").index_for(1_000) == "ivfpq"
 
 
 def test_scores_of_some_items_are_those_of_all():

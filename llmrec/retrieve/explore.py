@@ -32,7 +32,7 @@ def explore(
     items that may not be shown without forgetting what it is for. `seen` bool [items] is scratch: all
     false, before and after.
     """
-    ids = np.unique(start)
+    ids = _distinct(start)
     found, scored = [ids], [max_scores(vectors, ids, queries)]
     pool, scores = ids, scored[0]
     is_open = np.zeros(len(pool), dtype=bool)
@@ -48,7 +48,7 @@ def explore(
             is_open[:] = True
             near = neighbours(fresh).ravel()
             near = near[near >= 0]
-            new = np.unique(near[~seen[near]]).astype(np.int64)
+            new = _distinct(near[~seen[near]])
             seen[new] = True
             found.append(new)
             scored.append(max_scores(vectors, new, queries))
@@ -58,6 +58,14 @@ def explore(
         for each in found:
             seen[each] = False
     return np.concatenate(found), np.concatenate(scored)
+
+
+def _distinct(ids: np.ndarray) -> np.ndarray:
+    """Sorted distinct values, int64 [n]; many times as fast as `np.unique` for so few."""
+    ids = np.sort(ids)
+    first = np.ones(len(ids), dtype=bool)
+    np.not_equal(ids[1:], ids[:-1], out=first[1:])
+    return ids[first].astype(np.int64)
 
 
 def _promising(scores: np.ndarray, allowed: np.ndarray | None, width: int) -> np.ndarray | None:
@@ -70,4 +78,7 @@ def _promising(scores: np.ndarray, allowed: np.ndarray | None, width: int) -> np
     places = np.flatnonzero(allowed)
     if len(places) > width:
         places = places[np.argpartition(-scores[places], width - 1)[:width]]
-    return np.union1d(best, places)
+    kept = np.zeros(len(scores), dtype=bool)
+    kept[best] = True
+    kept[places] = True
+    return np.flatnonzero(kept)

@@ -15,12 +15,11 @@ import numpy as np
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import replace_directory, write_json
 from llmrec.retrieve.index import FORMAT, LISTS_READ, ItemIndex
+from llmrec.retrieve.settings import SearchSettings
 from llmrec.retrieve.storage import blocks_of, rows_of
 
 ALIKE, STRONG = 32, 8
 """Columns of `neighbours.npy` by distance and by inner product."""
-IVFPQ_LEAST = 1_000
-"""Items below which product quantisation has nothing to learn from."""
 _EFFORT = 64
 """Candidates kept while a node is linked into HNSW (`efConstruction`)."""
 _SAMPLE = 100_000
@@ -47,10 +46,7 @@ def build_index(
     makers = {"hnsw": _build_hnsw, "ivfpq": _build_ivfpq}
     if kind not in makers:
         raise LlmrecError(f"there is no index of kind {kind!r}, choose one of: {', '.join(makers)}")
-    if items < (least := IVFPQ_LEAST if kind == "ivfpq" else 1):
-        raise LlmrecError(
-            f"an index of kind {kind} needs {least:,} items, there are {items:,}: search exactly"
-        )
+    SearchSettings(kind).index_for(items)
     import faiss
 
     started = time.monotonic()

@@ -99,7 +99,7 @@ class ItemSearch:
         self, index: ItemIndex, queries: np.ndarray, k: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """All items that exploration looked at, and their scores."""
-        marks = (self._landmark_rows @ queries.T).max(axis=1)
+        marks = (queries @ self._landmark_rows.T).max(axis=0)
         starts = [self._later, index.propose(queries, k), index.landmarks[_largest(marks, _STARTS)]]
         if allowed is not None:
             places = np.flatnonzero(allowed[index.landmarks])

@@ -8,6 +8,8 @@ from llmrec.errors import LlmrecError
 from llmrec.retrieve.storage import STORAGE
 
 KINDS = ("auto", "exact", "hnsw", "ivfpq")
+IVFPQ_LEAST = 1_000
+"""Items below which product quantisation has nothing to learn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,14 @@ class SearchSettings:
                 raise LlmrecError(f"search: {name} is {getattr(self, name)}, it must be at least {least}")
 
     def index_for(self, items: int) -> str | None:
-        """The kind of index that a catalogue of `items` items gets, None for none."""
+        """The kind of index that a catalogue of `items` items gets, None for none.
+
+        Raises `LlmrecError` when there are too few for it.
+        """
+        if self.kind == "ivfpq" and items < IVFPQ_LEAST:
+            raise LlmrecError(
+                f"search: ivfpq needs {IVFPQ_LEAST:,} items, the catalogue has {items:,}: choose auto"
+            )
         if self.kind == "auto":
             return "hnsw" if items > self.exact_up_to else None
         return None if self.kind == "exact" else self.kind
