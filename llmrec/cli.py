@@ -153,6 +153,22 @@ def finetune(
 
 
 @app.command()
+def index(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    kind: Annotated[
+        str | None, typer.Option(help="auto, exact, hnsw or ivfpq; default as the bundle's recipe says.")
+    ] = None,
+) -> None:
+    """Make the search index of a bundle anew, or another one; docs/search.md says when."""
+    from llmrec.index_bundle import index_bundle
+
+    made = index_bundle(bundle, kind)
+    found = made.search().index
+    said = "no index: every item is scored" if found is None else f"{found.kind} over {found.items:,} items"
+    typer.echo(f"{said}: {bundle} is now version {made.version}")
+
+
+@app.command()
 def recommend(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
     user: Annotated[str | None, typer.Option(help="A user of the data.")] = None,
