@@ -282,7 +282,8 @@ def evaluate(
     wish_questions: Annotated[
         int | None, typer.Option(min=0, help="At most so many questions of each kind of wish; 0 for none.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sasrec and of the wishes.")] = 0,
+    goals: Annotated[bool, typer.Option("--goals", help="Measure each goal as well.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sasrec, wishes and goals.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the report and do not print it.")] = False,
 ) -> None:
     """Measure a bundle beside the baselines; writes report.json and report.md."""
@@ -291,7 +292,7 @@ def evaluate(
 
     opened = Bundle(bundle)
     target = Path(f"{bundle.absolute()}.report") if out is None else out
-    paths = measure(opened, target, _ids(baselines), fold, wish_questions, seed)
+    paths = measure(opened, target, _ids(baselines), fold, wish_questions, seed, goals)
     if not quiet:
         typer.echo(paths[1].read_text(encoding="utf-8"))
     typer.echo(f"wrote {paths[0]} and {paths[1]}")

@@ -12,6 +12,7 @@ from llmrec.baselines.fitting import NAMES, check_baseline, fit_baseline
 from llmrec.bundle import Bundle
 from llmrec.errors import LlmrecError
 from llmrec.evaluate.environment import environment
+from llmrec.evaluate.goals import evaluate_goals
 from llmrec.evaluate.protocol import Evaluation, comparison, evaluate, questions
 from llmrec.evaluate.report import write_report
 from llmrec.evaluate.wishes import evaluate_wishes
@@ -19,6 +20,8 @@ from llmrec.files import only_writer
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.progress import note, track
 from llmrec.retrieve.scoring import ScoringRecommender
+from llmrec.tune.goals import GoalMaker
+from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.wishes import WishMaker
 
 MEASURED = ("test", "valid")
@@ -32,13 +35,15 @@ def measure(
     fold: str = "test",
     wish_questions: int | None = None,
     seed: int = 0,
+    goals: bool = False,
 ) -> tuple[Path, Path]:
     """Write report.json and report.md of the bundle and the `baselines` to `out`; return their paths.
 
     Every model is asked with and without the items of the history left out. `baselines` None means all.
-    `wish_questions` bounds the questions of each kind of wish (0: no wishes). `seed` is that of sasrec and of
-    the wishes. Raises `LlmrecError`, before anything long begins, for an unknown baseline or fold, a fold
-    without questions, or a place that cannot be written.
+    `wish_questions` bounds the questions of each kind of wish (0: no wishes). `goals` adds rows for each goal
+    that the data can answer, trained or held out. `seed` is that of sasrec, the wishes and the goals. Raises
+    `LlmrecError`, before anything long begins, for an unknown baseline or fold, a fold without questions, or
+    a place that cannot be written.
     """
     names = tuple(dict.fromkeys(NAMES if baselines is None else baselines))
     for name in names:
@@ -61,6 +66,8 @@ def measure(
         rows = [each.row for each in found]
         if wish_questions != 0:
             rows += _wishes(ours, bundle, fold, seed, wish_questions)
+        if goals:
+            rows += _goals(ours, bundle, fold, seed)
         return write_report(out, rows, environment(), _comparisons(found, ours.name))
 
 
@@ -92,10 +99,33 @@ def _ask(
     return found
 
 
+def _goals(ours: LanguageRecommender, bundle: Bundle, fold: str, seed: int) -> list[dict[str, Any]]:
+    split = bundle.recipe.split
+    maker = GoalMaker.of(bundle.prepared, split, bundle.templates, bundle.recipe.goals)
+    last = 0
+    with track("goals") as progress:
+
+        def tell(done: int, of: int) -> None:
+            nonlocal last
+            progress.advance(done - last)
+            last = done
+
+        found = evaluate_goals(
+            ours,
+            bundle.prepared,
+            maker,
+            split=split,
+            fold=fold,
+            seed=seed,
+            progress=tell,
+        )
+    return [each.row for each in found]
+
+
 def _wishes(
     ours: LanguageRecommender, bundle: Bundle, fold: str, seed: int, most: int | None
 ) -> list[dict[str, Any]]:
-    maker = WishMaker(bundle.catalog, bundle.templates)
+    maker = WishMaker(bundle.catalog, bundle.templates, Lexicon.of(bundle.prepared))
     with track("wishes", total=len(maker.kinds_for(combinations=False))) as progress:
         return evaluate_wishes(
             ours,

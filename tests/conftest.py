@@ -43,6 +43,14 @@ def slice_of_sample(sample: Prepared, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A shop of views and purchases in two countries, for goals; read only."""
+    from goal_shop import prepared_shop
+
+    return prepared_shop(tmp_path_factory.mktemp("goals"))
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of that slice with a tiny random base, trained for one epoch; read only."""
     from sample_slice import save_roomy_checkpoint

@@ -98,6 +98,29 @@ def _wishes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["## Wishes in words", note, table(header, lines)]
 
 
+def _goals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = ("ndcg@10", "recall@10", "mrr", "long_tail@10", "coverage", "honoured@10")
+    header = ("model", "goal", "words", "seen items", *names, "questions")
+    lines = [
+        (
+            row["model"],
+            row["objective"].partition(":")[2],
+            "said" if row.get("said") else "–",
+            "left out" if row["filter_seen"] else "allowed",
+            *(figure(row, name) for name in names),
+            f"{row['users']:,}",
+        )
+        for row in rows
+    ]
+    note = (
+        "The target is each user's first event of the fold that answers the goal; the history is all that "
+        "came before the fold. The goal is said in wordings that training never saw. long_tail@10: share of "
+        "the top 10 outside the most popular items that together have half of the training events; "
+        "honoured@10: share of the top 10 that is what the goal says of items."
+    )
+    return ["## Goals", note, table(header, lines)]
+
+
 def _comparisons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     header = ("models", "metric", "seen items", "difference", "95% interval", "p")
     lines = [
@@ -134,7 +157,8 @@ _NOTES = (
 
 def page(report: Mapping[str, Any]) -> str:
     """The text of report.md from the value of report.json."""
-    plain = [row for row in report["rows"] if not row["objective"].startswith("wish:")]
+    plain = [row for row in report["rows"] if not row["objective"].startswith(("wish:", "goal:"))]
+    goals = [row for row in report["rows"] if row["objective"].startswith("goal:")]
     wishes = [row for row in report["rows"] if row["objective"].startswith("wish:")]
     parts = ["# Report", _NOTES]
     for key, rows in _groups(plain).items():
@@ -143,5 +167,7 @@ def page(report: Mapping[str, Any]) -> str:
         parts += _comparisons(report["comparisons"])
     if wishes:
         parts += _wishes(wishes)
+    if goals:
+        parts += _goals(goals)
     parts += _environment(report["environment"])
     return "\n\n".join(parts) + "\n"

@@ -28,7 +28,9 @@ class Row(BaseModel):
     dataset: str = Field(description="name of the prepared dataset")
     split: str = Field(description="leave-last-out or global-time")
     fold: Literal["train", "valid", "test"] = Field(default="test", description="whose events are targets")
-    objective: str = Field(description="next-item, or wish:KIND for questions with a wish of that kind")
+    objective: str = Field(
+        description="next-item, or wish:KIND or goal:NAME for questions with a wish of that kind or that goal"
+    )
     filter_seen: bool = Field(description="items of the history before the target are left out of lists")
     recall_5: float | None = Field(default=None, alias="recall@5", ge=0, le=1)
     recall_10: float | None = Field(default=None, alias="recall@10", ge=0, le=1)
@@ -51,6 +53,10 @@ class Row(BaseModel):
     seed: int = Field(description="seed that the model was fitted with")
     setting: str | None = Field(default=None, description="the model's setting, in words")
     enforced: bool | None = Field(default=None, description="wish rows: what can be enforced was enforced")
+    said: bool | None = Field(default=None, description="goal rows: the model heard the goal's words")
+    long_tail_10: float | None = Field(
+        default=None, alias="long_tail@10", ge=0, le=1, description="share of the top 10 outside the head"
+    )
     honoured_10: float | None = Field(
         default=None,
         alias="honoured@10",

@@ -272,6 +272,8 @@ class ExampleTable:
         from datasets import load_from_disk
 
         self.settings: dict[str, Any] = read_json(directory / "settings.json", "training examples")
+        if "goals" not in self.settings:
+            raise DataError(f"{directory} was written by an older llmrec: remove it, it is made again")
         self._table = load_from_disk(str(directory / "table"))
         self._lengths = np.asarray(self._table["length"][:])
         self._versions = np.asarray(self._table["version"][:])

@@ -99,7 +99,11 @@ class GoalMaker:
         self.goals = single | {
             goal.name: goal for goal in combined if all(part in single for part in goal.components)
         }
-        self.held_out = [frozenset(self.named(name).parts) for name in settings.held_out]
+        self.held_out = [self._parts(name) for name in settings.held_out]
+        for name in settings.held_out:  # to be measured though it never trains
+            if all(part in single for part in self._parts(name)):
+                goal = self.named(name)
+                self.goals[goal.name] = goal
         chosen = [self.named(name) for name in settings.only] or list(self.goals.values())
         for goal in chosen if settings.only else ():
             if not goal.weight:
@@ -126,17 +130,26 @@ class GoalMaker:
         """A goal that this data answers, or a combination of such, by name. Raises `LlmrecError`."""
         if name in self.goals:
             return self.goals[name]
-        parts = tuple(name.split("+"))
+        parts = self._parts(name)
         for known in self.goals.values():
-            if set(known.parts) == set(parts):
+            if set(known.parts) == parts:
                 return known
         for part in parts:
             if part not in self.goals:
+                one = next(other for other, family in self._families.items() if family == part)
+                raise LlmrecError(f"{part!r} is several goals: name one of them, such as {one!r}")
+        return Goal(name, components=tuple(name.split("+")))
+
+    def _parts(self, name: str) -> frozenset[str]:
+        """The single goals, or goals with `each`, that a name is made of; all of them known and answered."""
+        parts = frozenset(name.split("+"))
+        for part in sorted(parts):
+            if part not in self._families and part not in self._families.values():
                 self.table.goal(part.partition("=")[0])  # says what goals there are
                 raise LlmrecError(
                     f"this data cannot answer the goal {part!r}, it can: {', '.join(self._families)}"
                 )
-        return Goal(name, components=parts)
+        return parts
 
     def _is_held_out(self, goal: Goal) -> bool:
         """Whether the goal, or something that it is made of, is never to be trained."""

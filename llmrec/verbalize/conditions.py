@@ -163,6 +163,12 @@ class Conditions:
             season = season_of_time(time)
         return season
 
+    @cached_property
+    def _seasons(self) -> np.ndarray:
+        """The season that each item's words show, object [items], None for none."""
+        found = [season_of_words(frozenset(text)) for text in self.maker.lexicon.texts]
+        return np.array(found, dtype=object)
+
     def honouring(self, wish: Objective, history: History, now: int | None) -> np.ndarray | None:
         """Items that are what a wish says of items, after a history, at the moment `now`: bool [items].
 
@@ -185,9 +191,7 @@ class Conditions:
         if wish.fresh:
             masks.append(self._fresh(now))
         if wish.season is not None:
-            masks.append(
-                _mask(season_of_words(frozenset(text)) == wish.season for text in self.maker.lexicon.texts)
-            )
+            masks.append(self._seasons == wish.season)
         return np.logical_and.reduce(masks) if masks else None
 
     def target_value(self, name: str, column: str, behaviour: Behaviour, at: int) -> str:
