@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llmrec.cli_items import items
+from llmrec.cli_recommend import ids_of, recommend
 from llmrec.errors import LlmrecError, explain_missing
 
 app = typer.Typer(
@@ -124,7 +124,7 @@ def prompt(
             tokens = PromptTokens(load_tokenizer(model), len(prepared.catalog), settings.queries)
     forbidden = tuple(tokens.tokenizer.all_special_tokens) if tokens else ()
     verbalizer = Verbalizer(prepared.catalog, settings, prepared.histories.event_types, templates, forbidden)
-    events, position = prepared.asker(user, _ids(history))
+    events, position = prepared.asker(user, ids_of(history))
     known = {} if position is None else prepared.attributes(position)
     if tokens is None:
         typer.echo(verbalizer.display(verbalizer.prompt(events, say, known)))
@@ -168,107 +168,7 @@ def index(
     typer.echo(f"{said}: {bundle} is now version {made.version}")
 
 
-@app.command()
-def recommend(
-    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
-    user: Annotated[str | None, typer.Option(help="A user of the data.")] = None,
-    history: Annotated[
-        str | None, typer.Option(help="Item ids with commas, oldest first; '' for nobody known.")
-    ] = None,
-    say: Annotated[
-        list[str] | None, typer.Option(help="A wish in words; again for a list of another wish.")
-    ] = None,
-    merge: Annotated[
-        str | None,
-        typer.Option(help="One list for all wishes, by: weights, quotas, round-robin, mmr or dpp."),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Weights of the wishes to merge, with commas; default equal.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
-    max_price: Annotated[float | None, typer.Option(help="Nothing dearer.")] = None,
-    min_price: Annotated[float | None, typer.Option(help="Nothing cheaper.")] = None,
-    word: Annotated[list[str] | None, typer.Option(help="The item's text has this word.")] = None,
-    not_word: Annotated[list[str] | None, typer.Option(help="It does not have this word.")] = None,
-    category: Annotated[list[str] | None, typer.Option(help="Items of this category only.")] = None,
-    not_category: Annotated[list[str] | None, typer.Option(help="None of this category.")] = None,
-    attribute: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE: items with it; again for another value.")
-    ] = None,
-    exclude: Annotated[str | None, typer.Option(help="Item ids never to show, with commas.")] = None,
-    seen: Annotated[
-        bool, typer.Option(help="Show items of the history too; by default they are left out.")
-    ] = False,
-    enforce: Annotated[bool, typer.Option(help="Hold exactly what can be held of the wish.")] = True,
-    hear: Annotated[bool, typer.Option(help="Let the model hear the wish.")] = True,
-    why: Annotated[bool, typer.Option(help="Measure what weighed most for each item.")] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Ask a bundle for recommendations, in words if you like; docs/asking.md explains the output."""
-    from llmrec.decode.contract import Filters
-    from llmrec.recommend import Shop
-
-    shop = Shop.open(bundle)
-    filters = Filters(
-        max_price=max_price,
-        min_price=min_price,
-        include_words=tuple(word or ()),
-        exclude_words=tuple(not_word or ()),
-        include_categories=tuple(category or ()),
-        exclude_categories=tuple(not_category or ()),
-        attributes=_attributes(attribute or ()),
-        exclude_items=tuple(shop.catalog.indices(_ids(exclude) or ())),
-        exclude_seen=not seen,
-    )
-    wishes, past = say or [""], _ids(history)
-    if merge is not None:
-        shares = _numbers(weights)
-        merged = shop.ask_merged(user, past, wishes, merge, shares, k, filters, enforce, hear, why)
-        found, titles = [merged], [" + ".join(wishes)]
-    elif weights is not None:
-        raise LlmrecError("--weights are those of wishes to merge: give --merge too")
-    else:
-        found = shop.ask_many(user, past, wishes, k, filters, enforce, hear, why)
-        titles = wishes
-    if json:
-        import dataclasses
-        import json as json_module
-
-        values = [dataclasses.asdict(answers) for answers in found]
-        shown = values[0] if len(values) == 1 else values
-        typer.echo(json_module.dumps(shown, indent=1, ensure_ascii=False))
-        return
-    from rich.console import Console
-
-    from llmrec.show import answers_table
-
-    who = f"customer {user}" if user is not None else "this history"
-    for answers, title in zip(found, titles, strict=True):
-        Console().print(answers_table(answers, who, title))
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    """Numbers of a list with commas; None when there is no list."""
-    try:
-        return None if text is None else [float(number) for number in text.split(",")]
-    except ValueError:
-        raise LlmrecError(f"--weights {text!r} must be numbers with commas: 2,1") from None
-
-
-def _ids(text: str | None) -> list[str] | None:
-    """Ids of a list with commas; None when there is no list."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _attributes(given: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """NAME=VALUE pairs as `Filters.attributes`: values of one name are alternatives."""
-    values: dict[str, tuple[str, ...]] = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise LlmrecError(f"--attribute {pair!r} must be NAME=VALUE")
-        values[name] = (*values.get(name, ()), value)
-    return tuple(values.items())
+app.command()(recommend)
 
 
 @app.command()
@@ -292,7 +192,7 @@ def evaluate(
 
     opened = Bundle(bundle)
     target = Path(f"{bundle.absolute()}.report") if out is None else out
-    paths = measure(opened, target, _ids(baselines), fold, wish_questions, seed, goals)
+    paths = measure(opened, target, ids_of(baselines), fold, wish_questions, seed, goals)
     if not quiet:
         typer.echo(paths[1].read_text(encoding="utf-8"))
     typer.echo(f"wrote {paths[0]} and {paths[1]}")

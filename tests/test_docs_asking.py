@@ -25,9 +25,21 @@ ENFORCED = [
     ("bags", True),
     ("not pink", True),
     ("in Baking", True),
+    ("nothing from Baking", True),
+    ("colour Red", True),
+    ("not colour Red", True),
+    ("cheap", True),
+    ("high-end", True),
     ("something new for me", True),
+    ("something I had before", True),
+    ("from a category new to me", True),
+    ("hidden gems", True),
+    ("newly added", True),
+    ("a varied list", True),
     ("like the Popcorn Holder", False),
     ("for Christmas", False),
+    ("that I will event", False),
+    ("that I will rate 4 or more", False),
     ("cheerful", False),
 ]
 
@@ -75,6 +87,14 @@ def test_the_output_is_explained():
         assert f"`{field.name}`" in TEXT, field.name
     assert f"each of the {MOST_ITEMS} newest" in TEXT
     assert f"first {HEARD_LIMIT} characters" in TEXT and f"first {READ_LIMIT}" in TEXT
+
+
+def test_the_table_names_what_is_tried():
+    tried = {say for say, _ in ENFORCED}
+    assert (
+        len(set(re.findall(r'"([^"]+)"', TEXT.partition("| part |")[2].partition("Names are")[0])) & tried)
+        > 15
+    )
 
 
 @pytest.mark.parametrize(("say", "enforced"), ENFORCED)

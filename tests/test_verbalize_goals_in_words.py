@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from llmrec.verbalize.saying import nearest_weight
 from llmrec.verbalize.seasons import SEASONS
 from llmrec.verbalize.templates import Templates
 from llmrec.verbalize.wishes import WishMaker
-from llmrec.verbalize.wordings import SETS, Wordings, fill
+from llmrec.verbalize.wordings import PLACEHOLDERS, SETS, Wordings, fill
 from llmrec.verbalize.words import split_words
 
 FILMS = (
@@ -375,3 +376,11 @@ def test_a_lexicon_knows_what_the_data_has(sample):
     assert lexicon.event_types == ("purchase",) and not lexicon.names.attributes
     assert parse("that I will purchase", lexicon) == Objective(event="purchase")
     assert parse("that I will purchase", Lexicon(sample.catalog)).event == ""
+
+
+def test_the_readme_names_every_part_and_its_placeholders():
+    text = (Path(__file__).parents[1] / "prompts" / "README.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[1:3] for row in text.partition("## wishes.yaml")[2].splitlines() if "|" in row]
+    for part, names in PLACEHOLDERS.items():
+        row = next(row for row in rows if f"`{part}`" in row[0])
+        assert all(f"{{{name}}}" in row[1] for name in names), part
