@@ -32,12 +32,18 @@ def index_bundle(directory: Path, kind: str | None = None) -> Bundle:
         with next_version(place) as (temporary, number):
             link_tree(place, temporary, ("manifest.json", INDEX))
             prepare_search(temporary, recipe.search)
+            # As known, but for what `prepare_search` may write.
+            known = {
+                name: digest
+                for name, digest in bundle.manifest["parts"].items()
+                if name != "item_matrix.npy" and not name.startswith(f"{INDEX}/")
+            }
             manifest = {
                 **bundle.manifest,
                 "version": number,
                 "change": change_of("index", search=wanted or "exact"),
                 "recipe": as_values(recipe),
-                "parts": hashes(temporary, bundle.manifest["parts"]),
+                "parts": hashes(temporary, known),
             }
             write_json(temporary / "manifest.json", manifest)
     return Bundle(place)

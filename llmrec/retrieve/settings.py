@@ -26,7 +26,7 @@ class SearchSettings:
     kind: str = "auto"
     exact_up_to: int = 20_000
     rounds: int = 4
-    width: int = 150
+    width: int = 250
     storage: str = "float32"
 
     def __post_init__(self) -> None:
