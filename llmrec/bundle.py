@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 INDEX = "index"
 """The directory of the search index in a bundle."""
+STALE = "stale_rows"
+"""Key of the manifest: how many rows of V are new or other since the search index was made."""
 KIND = "llmrec bundle"
 _ALWAYS = ("data/manifest.json", "new_parts.safetensors", "text_vectors.npy", "item_matrix.npy")
 _AGAIN = "make the bundle again: python finetune/retrieval.py --config RECIPE"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.bundle import Bundle, hashes
+from llmrec.bundle import INDEX, STALE, Bundle, hashes, prepare_search
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.changed import CHANGED_FILES, write_catalog
 from llmrec.data.item_plans import applied, plan_added, plan_retired, plan_updated
@@ -24,7 +24,6 @@ from llmrec.errors import BundleError, LlmrecError, require_extra
 from llmrec.files import only_writer, write_json
 from llmrec.fit import item_text
 from llmrec.items.newcomers import ID_PARTS, STRENGTH, stand_in
-from llmrec.model.settings import ItemSettings
 from llmrec.versions import (
     change_of,
     link_tree,
@@ -35,8 +34,13 @@ from llmrec.versions import (
     versions_of,
 )
 
+if TYPE_CHECKING:
+    from llmrec.model.item_tables import ItemTables
+
 ID_PART = "neighbours"
 """How `add_items` makes id parts unless told: what benchmarks/cold_items.py measured best."""
+STALE_SHARE = 0.1
+"""Share of the items whose rows may be other than the search index knows, before it is made anew."""
 SAID = 5
 """Ids that a version names as examples of its change."""
 _KNOWN_TEXTS = 8
@@ -134,28 +138,48 @@ def _write(
     bundle: Bundle, plan: Mapping[str, Item], kind: str, counts: Mapping[str, int], details: Mapping[str, Any]
 ) -> Change:
     """Write the next version of `bundle`, with the items of `plan`."""
-    from llmrec.model.item_tables import TABLE_FILES
+    from llmrec.model.item_tables import TABLE_FILES, write_tables
 
     catalog = applied(bundle.catalog, plan)
     tables = _tables(bundle, catalog, plan, details)
-    without = (*_ALWAYS, *(TABLE_FILES if tables else ()))
+    stale = int(bundle.manifest.get(STALE, 0)) + (0 if tables is None else len(tables[1]))
+    anew = tables is not None and _index_anew(bundle, len(catalog), stale)
+    without = {*_ALWAYS, *(TABLE_FILES if tables else ()), *((INDEX,) if anew else ())}
     with next_version(bundle.directory) as (temporary, number):
         link_tree(bundle.directory, temporary, without)
         write_catalog(bundle.prepared, catalog, temporary / "data")
         if tables is not None:
-            tables(temporary)
-        known = {name: digest for name, digest in bundle.manifest["parts"].items() if name not in without}
+            write_tables(bundle.directory, temporary, *tables, bundle.recipe.items.parts)
+        if anew:
+            prepare_search(temporary, bundle.recipe.search)
+        known = {
+            name: digest
+            for name, digest in bundle.manifest["parts"].items()
+            if name not in without and name.partition("/")[0] not in without
+        }
         change = change_of(kind, counts=dict(counts), items=list(plan)[:SAID], **details)
         manifest = {
             **bundle.manifest,
             "version": number,
             "change": change,
             "trained_items": _trained(bundle),
+            STALE: 0 if anew else stale,
             "data": {**bundle.manifest["data"], "items": len(catalog)},
             "parts": hashes(temporary, known),
         }
         write_json(temporary / "manifest.json", manifest)
     return Change(bundle.directory, number, counts)
+
+
+def _index_anew(bundle: Bundle, items: int, stale: int) -> bool:
+    """Whether a catalogue of `items` items needs its search index anew: it has none, or one of other rows.
+
+    A search scores items that an index lacks one by one, and finds changed ones by where they were: a few
+    do no harm.
+    """
+    if bundle.recipe.search.index_for(items) is None:
+        return False
+    return f"{INDEX}/index.json" not in bundle.manifest["parts"] or stale > STALE_SHARE * items
 
 
 def _trained(bundle: Bundle) -> int:
@@ -165,9 +189,9 @@ def _trained(bundle: Bundle) -> int:
 
 def _tables(
     bundle: Bundle, catalog: Catalog, plan: Mapping[str, Item], details: Mapping[str, Any]
-) -> Callable[[Path], None] | None:
-    """What writes the model's tables for `catalog` to a directory; None when no text of `plan` is new."""
-    from llmrec.model.item_tables import ItemTables, read_tables, write_tables
+) -> tuple[ItemTables, np.ndarray] | None:
+    """The model's tables for `catalog` and the rows that are new; None when no text of `plan` is new."""
+    from llmrec.model.item_tables import ItemTables, read_tables
 
     known = len(bundle.catalog)
     rows = sorted(catalog.index(name) for name in plan)
@@ -187,11 +211,7 @@ def _tables(
         details.get("id_part", ID_PART),
         strength=details.get("strength", STRENGTH),
     )
-    tables = ItemTables(vectors, np.concatenate([old.id_part, id_part]))
-    settings: ItemSettings = bundle.recipe.items
-    return lambda target: write_tables(
-        bundle.directory, target, tables, np.array(changed, dtype=np.int64), settings.parts
-    )
+    return ItemTables(vectors, np.concatenate([old.id_part, id_part])), np.array(changed, dtype=np.int64)
 
 
 def _learnt(bundle: Bundle) -> np.ndarray:

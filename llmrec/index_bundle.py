@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from llmrec.bundle import INDEX, Bundle, hashes, prepare_search
+from llmrec.bundle import INDEX, STALE, Bundle, hashes, prepare_search
 from llmrec.config import as_values
 from llmrec.errors import BundleError
 from llmrec.files import only_writer, write_json
@@ -43,6 +43,7 @@ def index_bundle(directory: Path, kind: str | None = None) -> Bundle:
                 "version": number,
                 "change": change_of("index", search=wanted or "exact"),
                 "recipe": as_values(recipe),
+                STALE: 0,
                 "parts": hashes(temporary, known),
             }
             write_json(temporary / "manifest.json", manifest)

@@ -30,6 +30,7 @@ from llmrec.decode.contract import Filters, Request
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.files import only_writer
 from llmrec.fit import fit
+from llmrec.index_bundle import index_bundle
 from llmrec.items.newcomers import ID_PARTS, stand_in
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.recommend import Shop
@@ -392,6 +393,29 @@ def test_new_items_are_fresh_and_unknown_to_the_many(copy: Path, tmp_path: Path)
     assert facts.fresh()[24:].all() and not facts.fresh()[:24].any()
     assert facts.tail[24:].all() and not facts.counts[24:].any()
     assert not facts.fresh(int(bundle.prepared.histories.times.max()))[24:].any()
+
+
+def test_the_search_index_follows(copy: Path, tmp_path: Path):
+    """A few changed rows are searched beside the index; more make it anew, here 3 of 28 items."""
+    index_bundle(copy, "hnsw")
+    indexed = (copy / "index" / "index.json").stat().st_ino
+    add_items(copy, rows(tmp_path, NEW[0]))
+    update_items(copy, rows(tmp_path, {"id": "i3", "title": "silver teapot"}))
+    assert (copy / "index" / "index.json").stat().st_ino == indexed
+    assert Bundle(copy).manifest["stale_rows"] == 2 and Bundle(copy).search().index.items == 24
+    asked = [Request((Event(at),)) for at in range(24)]
+    recommender = LanguageRecommender(Bundle(copy))
+    every = [{each.index for each in answers} for answers in recommender.recommend(asked, 25)]
+    assert every == [set(range(25))] * 24
+    update_items(copy, rows(tmp_path, {"id": "i3", "price": 4}))
+    assert Bundle(copy).manifest["stale_rows"] == 2  # no row changed
+    add_items(copy, rows(tmp_path, *NEW[1:]))
+    assert Bundle(copy).manifest["stale_rows"] == 0 and Bundle(copy).search().index.items == 27
+    add_items(copy, rows(tmp_path, {"id": "n9", "title": "red kite"}))
+    retire_items(copy, rows(tmp_path, {"id": "n9"}))
+    index_bundle(copy)
+    assert Bundle(copy).manifest["stale_rows"] == 0
+    assert "n9" not in [each.item for each in LanguageRecommender(Bundle(copy)).recommend(asked, 28)[0]]
 
 
 def test_the_page_holds(run: Run, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
