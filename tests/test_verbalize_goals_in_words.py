@@ -224,6 +224,8 @@ def test_every_wording_of_a_decade_is_understood(shops, wordings):
         ("market", "not what I had before", {"new_for_user": True}),
         ("market", "don't show me what I already bought", {"new_for_user": True}),
         ("market", "in the New Arrivals section", {"include_categories": ("New Arrivals",)}),
+        ("market", "from an unfamiliar category home soap",
+         {"new_category": True, "include_categories": ("Home",), "include_words": ("soap",)}),
         ("market", "from Gifts under $10, under 10 dollars",
          {"include_categories": ("Gifts under $10",), "max_price": 10}),
         ("market", "lesser-known soap, above all the newest",

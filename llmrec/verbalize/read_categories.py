@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmrec.verbalize import grammar
+from llmrec.verbalize.goal_grammar import NEW_CATEGORY
 from llmrec.verbalize.reading import ARTICLES, QUOTES, Reading, Token, longest
 from llmrec.verbalize.words import stems
 
@@ -22,6 +23,8 @@ def read_categories_bare(reading: Reading) -> None:
 def _read(reading: Reading, led: bool) -> None:
     lexicon, position, taken = reading.lexicon, 0, 0
     tokens = reading.tokens()
+    # "From an unfamiliar category" names none, whatever word comes next.
+    nameless = [match.span() for match in NEW_CATEGORY.finditer(reading.text)] if led else []
     while position < len(tokens):
         words = tokens[position].words
         found = None
@@ -33,6 +36,8 @@ def _read(reading: Reading, led: bool) -> None:
         name, end = found
         stop = next((at for at in range(position, len(tokens)) if tokens[at].start >= end), len(tokens))
         before, after = _introduced(tokens[taken:position]), _followed(tokens, stop)
+        if before is not None and any(start < before.end <= end for start, end in nameless):
+            before = None
         bare = any(not lexicon.in_titles(stem) for stem in stems(name))
         if (before is not None or after) if led else bare:
             start = tokens[position].start if before is None else before.start
