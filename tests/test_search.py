@@ -16,7 +16,7 @@ from llmrec.retrieve.indexing import build_index, lead_to_all
 from llmrec.retrieve.rank import top_k
 from llmrec.retrieve.search import ItemSearch
 from llmrec.retrieve.settings import SearchSettings
-from llmrec.retrieve.storage import open_vectors, write_vectors
+from llmrec.retrieve.storage import as_float32, open_vectors, write_vectors
 
 ITEMS, INNER = 3_000, 16
 
@@ -76,6 +76,7 @@ def test_exact_search_is_the_ranking_of_all_scores_whatever_the_block(
     for index, best in (
         exact_top_k(vectors, queries, k, allowed),
         ItemSearch(vectors).top_k(queries, k, allowed),
+        ItemSearch(vectors, None, SearchSettings(exact_up_to=0)).top_k(queries, k, allowed),
     ):
         np.testing.assert_array_equal(index, expected[0])
         np.testing.assert_array_equal(best, expected[1])
@@ -225,6 +226,17 @@ def test_rows_on_disk_in_half_precision_are_searched_as_those_in_memory(
     scores = whole(mapped, asked)
     np.testing.assert_allclose(best, np.take_along_axis(scores, found, axis=1), rtol=1e-5)
     assert np.mean(found == top_k(scores, None, 20)[0]) > 0.9
+
+
+def test_half_precision_is_read_exactly():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    np.testing.assert_array_equal(as_float32(finite), finite.astype(np.float32))
+    np.testing.assert_array_equal(np.signbit(as_float32(finite)), np.signbit(finite))
+    strided = finite.reshape(-1, 4)[:, ::2]
+    np.testing.assert_array_equal(as_float32(strided), strided.astype(np.float32))
+    rows = np.ones((2, 3), dtype=np.float32)
+    assert as_float32(rows) is rows
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ Scores are exact however an item was found, and filters hold at every size:
 - where at most `exact_up_to` items are allowed, or there is no index, all allowed items are scored;
 - else faiss proposes, the neighbours are explored, and what is not allowed is left out of the result. Where
   that leaves fewer than k items, all allowed items are scored after all.
+
+So a list is short only where the catalogue is, and approximate only where more than `exact_up_to` items are
+allowed: it may then lack items that it should have, and two lists of different lengths may differ.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from llmrec.retrieve.index import ItemIndex
 from llmrec.retrieve.settings import SearchSettings
 from llmrec.retrieve.storage import rows_of
 
+_GATHERED = 4
+"""Where fewer than one item in so many is allowed, reading these alone is faster than reading all."""
 _STARTS = 16
 """Landmarks that exploration starts from, and as many again that are allowed."""
 
@@ -62,38 +67,31 @@ class ItemSearch:
             raise LlmrecError(f"k is {k}, it must be at least 1")
         if not np.isfinite(queries).all():
             raise LlmrecError("a user vector is not finite: the model diverged, fit it again")
-        if self.index is None:
+        if self.index is None and (allowed is None or len(self.vectors) <= self.settings.exact_up_to):
             return exact_top_k(self.vectors, queries, k, allowed)
         index = np.full((len(queries), k), -1, dtype=np.int64)
         best = np.full((len(queries), k), -np.inf, dtype=np.float32)
         # One request after another: each looks at thousands of items, so that loops gain nothing by being
         # shared, and a batch gives what single requests give, to the last bit.
         for row, own in enumerate(queries):
-            ids, scores = self._one(self.index, own, k, None if allowed is None else allowed[row])
+            ids, scores = self._one(own, k, None if allowed is None else allowed[row])
             index[row, : len(ids)], best[row, : len(ids)] = ids, scores
         return index, best
 
-    def _one(
-        self, index: ItemIndex, queries: np.ndarray, k: int, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _one(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Items and scores of one request, both [at most k]."""
         count = len(self.vectors) if allowed is None else int(np.count_nonzero(allowed))
-        if count <= max(k, self.settings.exact_up_to):
-            return self._all_scored(queries, k, allowed)
-        ids, scores = self._explored(index, queries, k, allowed)
-        if allowed is not None:
-            kept = allowed[ids]
-            ids, scores = ids[kept], scores[kept]
-        if len(ids) < k:
-            return self._all_scored(queries, k, allowed)
-        return best_of(ids, scores, k)
-
-    def _all_scored(
-        self, queries: np.ndarray, k: int, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The same by scoring all allowed items."""
-        ids = np.arange(len(self.vectors)) if allowed is None else np.flatnonzero(allowed)
-        return top_k_of(self.vectors, ids, queries, k)
+        if count > max(k, self.settings.exact_up_to) and self.index is not None:
+            ids, scores = self._explored(self.index, queries, k, allowed)
+            if allowed is not None:
+                kept = allowed[ids]
+                ids, scores = ids[kept], scores[kept]
+            if len(ids) >= k:
+                return best_of(ids, scores, k)
+        if allowed is not None and _GATHERED * count < len(self.vectors):
+            return top_k_of(self.vectors, np.flatnonzero(allowed), queries, k)
+        index, best = exact_top_k(self.vectors, queries[None], k, None if allowed is None else allowed[None])
+        return index[0, :count], best[0, :count]
 
     def _explored(
         self, index: ItemIndex, queries: np.ndarray, k: int, allowed: np.ndarray | None
