@@ -32,8 +32,12 @@ EVENTS, K = 50, 10
 
 
 def searches_of(folder: Path) -> dict[str, ItemSearch]:
-    """Ways to search the catalogue in a folder: what the default settings choose for its size, and exact."""
-    vectors, settings = open_vectors(folder / "vectors.npy"), SearchSettings()
+    """Ways to search the catalogue in a folder: what the default settings choose for its size, and exact.
+
+    Rows are float32 in memory, as recipes keep them where they do not say otherwise.
+    """
+    vectors = np.array(open_vectors(folder / "vectors.npy"), dtype=np.float32)
+    settings = SearchSettings()
     kind = settings.index_for(len(vectors))
     found = {} if kind is None else {kind: ItemSearch(vectors, ItemIndex(folder / kind), settings)}
     return {**found, "exact": ItemSearch(vectors)}
@@ -82,6 +86,7 @@ def main() -> None:
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--search", type=Path, required=True, help="What benchmarks/search.py wrote.")
+    parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--requests", type=int, default=60)
     arguments = parser.parse_args()
@@ -96,8 +101,8 @@ def main() -> None:
         "| items | search | threads | prefill | search | total | search of total |\n"
         "|---:|---|---:|---:|---:|---:|---:|"
     )
-    for folder in sorted(arguments.search.glob("*/"), key=lambda path: int(path.name)):
-        for name, search in searches_of(folder).items():
+    for items in arguments.items:
+        for name, search in searches_of(arguments.search / str(items)).items():
             for threads in arguments.threads:
                 torch.set_num_threads(threads)
                 measured(recommender, lexicon, search, requests[:5])  # warms up
