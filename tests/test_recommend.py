@@ -23,7 +23,9 @@ from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.fit import fit
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.recommend import NOTHING_SEEN, Shop
+from llmrec.tune.goals import Ask, Asked
 from llmrec.tune.settings import ExampleSettings
+from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.parse import parse
 from llmrec.verbalize.wishes import COMBINATIONS, KINDS, WishMaker
 
@@ -293,8 +295,12 @@ def test_prompts_drop_whole_oldest_events_to_fit_the_model(cramped: Bundle):
 def test_training_never_exceeds_the_model_and_learns_every_event(cramped: Bundle, items: str):
     tokens, rng = cramped.tokens(), np.random.default_rng(0)
 
-    def wish(target: Event, history: tuple[Event, ...], rng: np.random.Generator) -> tuple[str, str]:
-        return "a long wish " * int(rng.integers(1, 20)), ""
+    def wish(history: tuple[Event, ...]) -> Ask:
+        def ask(cut: int, rng: np.random.Generator) -> Asked:
+            words = "a long wish " * int(rng.integers(1, 20))
+            return Asked("plain", cut, history[cut].item, Objective(), words)
+
+        return ask
 
     builder = builder_of(
         cramped.catalog,
