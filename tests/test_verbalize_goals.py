@@ -1,12 +1,14 @@
 """The table of goals: what a file may say, and the one line that a mistake becomes."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from llmrec.errors import LlmrecError
-from llmrec.verbalize.goals import FILE, GoalTable
+from llmrec.verbalize.goals import CONDITIONS, FILE, GoalTable
 from llmrec.verbalize.templates import Templates
 from llmrec.verbalize.wishes import COMBINATIONS, KINDS
 
@@ -26,6 +28,16 @@ def test_the_shipped_table_has_every_kind_of_wish_and_their_combinations() -> No
     for combination in COMBINATIONS:
         goal = table.goal("+".join(wishes[kind] for kind in combination.split("+")))
         assert goal.name in table.goals and goal.weight == 1
+
+
+def test_the_page_names_every_key_and_condition_and_its_example_reads() -> None:
+    page = (Path(__file__).parents[1] / "prompts" / "README.md").read_text(encoding="utf-8")
+    page = page[page.index("## goals.yaml") :]
+    for name in (*CONDITIONS, "weight", "says", "when", "unless", "after", "wish", "horizon", *KINDS, "each"):
+        assert name in page, name
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    table = GoalTable.read(example, "README.md")
+    assert table.goals["love+era"].parts == ("love", "era") and table.goals["purchase"].after == "view"
 
 
 def test_a_combination_is_found_in_whichever_order_and_needs_no_row() -> None:
