@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, alone, builder_of, random_history, tiny_catalog, tuned
 
+from llmrec.data.events import History
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import LlmrecError
 from llmrec.items.encoders import HashEncoder
@@ -16,8 +17,10 @@ from llmrec.model.new_rows import NewRows
 from llmrec.model.settings import AdapterSettings, ItemSettings, ModelSettings
 from llmrec.model.tuned import TunedModel
 from llmrec.tune.collate import Batch, collate
+from llmrec.tune.goals import Ask, Asked
 from llmrec.tune.losses import RetrievalLoss
 from llmrec.tune.settings import ExampleSettings, LossSettings
+from llmrec.verbalize.objective import Objective
 
 CATALOG = tiny_catalog()
 KINDS = {
@@ -36,10 +39,15 @@ NEW = {"items.id_part", "items.text_map.weight", "items.token_map.weight", "item
 }
 
 
+def wishing(history: History) -> Ask:
+    """Every target is a red mug."""
+    return lambda cut, rng: Asked("wish", cut, history[cut].item, Objective(), "a red mug", "red mug")
+
+
 def batch_of(tokens) -> Batch:
     rng = np.random.default_rng(0)
     settings = ExampleSettings(wish_share=1.0)
-    builder = builder_of(CATALOG, tokens, lambda *_: ("a red mug", "red mug"), examples=settings)
+    builder = builder_of(CATALOG, tokens, wishing, examples=settings)
     examples = [builder.example(random_history(rng, 7, len(CATALOG)), {}, rng) for _ in range(3)]
     return collate(examples, tokens.queries, 30, search=HashEncoder(12).encode)
 

@@ -118,7 +118,7 @@ def test_the_sampled_softmax_tends_to_the_full_one_in_value_and_gradient(
     wanted, exact = by_hand(model, batch, smoothing), gradients(model, full, batch)
     torch.manual_seed(0)
     with torch.no_grad():
-        assert [loss.item() for loss in sampled(batch)] == pytest.approx(wanted, abs=0.01)
+        assert [loss.item() for loss in sampled(batch)] == pytest.approx(wanted, abs=0.02)
     near = gradients(model, sampled, batch)
     assert near.keys() == exact.keys()
     for name, gradient in exact.items():

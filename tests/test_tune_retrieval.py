@@ -190,7 +190,7 @@ def test_the_run_leaves_logs_a_checkpoint_and_the_best(whole) -> None:
     assert sorted(path.name for path in directory.iterdir()) == ["best.safetensors", "checkpoint", "log"]
     assert {path.suffix for path in (directory / "checkpoint").iterdir()} == {".safetensors", ".json"}
     state = read_json(directory / "checkpoint" / "state.json", "checkpoint")["state"]
-    assert state["finished"] and [entry["epoch"] for entry in state["log"]] == [1, 2, 3]
+    assert state["finished"] and [entry["epoch"] for entry in state["log"]] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("change", [{"batch": 2}, {"seed": 3}, {"learning_rate": 0.1}, {"epochs": 4}])

@@ -113,11 +113,11 @@ def load_model(
         adapted = load_adapter(backbone, directory / "adapter")
     parts = load_file(directory / "new_parts.safetensors")
     vectors = np.load(directory / "text_vectors.npy", allow_pickle=False)
-    # Bundles from before search words counted have no gate for them.
+    # Bundles from before search words counted have no gate for them, and no center of the texts.
     head = replace(settings.head, search="head.search_gate.weight" in parts)
     settings = replace(settings, head=head)
     model = _around(adapted, settings, vectors, int(parts.pop("base").item()), 0.0)
-    parts.setdefault("items.center", model.items.center)
+    parts.setdefault("items.center", torch.zeros_like(model.items.center))
     try:
         for prefix, module in (("items.", model.items), ("head.", model.head)):
             own = {name.removeprefix(prefix): v for name, v in parts.items() if name.startswith(prefix)}

@@ -43,7 +43,8 @@ def write_tables(source: Path, target: Path, tables: ItemTables, changed: np.nda
     own = {name.removeprefix("items."): v for name, v in saved.items() if name.startswith("items.")}
     hidden, inner = own["token_map.weight"].shape
     items = ItemTokens(torch.from_numpy(tables.text_vectors[changed]), hidden, inner, parts)
-    own.setdefault("center", items.center)  # bundles from before search words counted have none
+    # Bundles from before search words counted have no center: their text vectors went as they were.
+    own.setdefault("center", torch.zeros_like(items.center))
     items.load_state_dict({**own, "id_part": saved[_ID_PART][torch.from_numpy(changed)]})
     old = np.load(source / "item_matrix.npy", allow_pickle=False)
     matrix = np.empty((len(tables.id_part), inner), dtype=old.dtype)

@@ -14,6 +14,8 @@ from llmrec.model.settings import PARTS
 
 INNER_STD = 0.05
 """Spread of the item vectors at the start."""
+_PRINCIPAL = 100_000
+"""Items whose texts decide the principal axes, the first of the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,9 @@ class ItemTokens(nn.Module):
     """The table V [items, inner] and the tokens made of it.
 
     V = id part + text part: a free row an item, which tells items apart, and a linear map of the frozen
-    text vector, which reaches items never seen (URM: V_dis and V_trans). The token of an item in a prompt
-    is a linear map of its row of V to the backbone's hidden width; the same table answers at the output,
-    W = V U^T (see `query_head`), so what is learnt at one end serves the other.
+    text vector less the mean of all, which reaches items never seen (URM: V_dis and V_trans). The token of
+    an item in a prompt is a linear map of its row of V to the backbone's hidden width; the same table
+    answers at the output, W = V U^T (see `query_head`), so what is learnt at one end serves the other.
     """
 
     text_vectors: Tensor
@@ -86,9 +88,21 @@ class ItemTokens(nn.Module):
         nn.init.zeros_(self.token_map.bias)
 
     def start_from(self, factors: np.ndarray) -> None:
-        """Let the id part start from `factors` [items, inner] of spread 1 (see `items.collaborative`)."""
+        """Let both parts start from what is known before training.
+
+        The id part from `factors` [items, inner] of spread 1 (see `items.collaborative`); the text part from
+        the principal axes of the text vectors, turned at random, so that inner products of texts are kept
+        as well as the width allows and stand in no relation to the id part's axes. Both have one spread.
+        """
+        offset = (self.text_vectors[:_PRINCIPAL] - self.center).double()
+        _, axes = torch.linalg.eigh(offset.T @ offset)
+        width = min(self.text_map.weight.shape)
+        turn = torch.linalg.qr(torch.randn(self.text_map.weight.shape[0], width).double())[0]
+        found = turn @ axes[:, -width:].T
+        spread = (offset @ found.T).std().clamp(min=1e-9)
         with torch.no_grad():
             self.id_part.copy_(torch.from_numpy(factors) * INNER_STD)
+            self.text_map.weight.copy_(found * (INNER_STD / spread))
 
     def set_newcomers(self, newcomer: Tensor) -> None:
         """Let the items where `newcomer` bool [items] is true do without an id part of their own."""
@@ -115,7 +129,8 @@ class ItemTokens(nn.Module):
         """
         if self.parts == "id_only":
             return self._ids(index)
-        text: Tensor = self.text_map(self.text_vectors if index is None else self.text_vectors[index])
+        vectors = self.text_vectors if index is None else self.text_vectors[index]
+        text: Tensor = self.text_map(vectors - self.center)
         return text if self.parts == "text_only" else self._ids(index) + text
 
     def _ids(self, index: Tensor | None) -> Tensor:

@@ -12,6 +12,8 @@ RECENT_SCALE = 10.0
 """What the newest item's row counts at the start; rows are small (see `item_tokens.INNER_STD`)."""
 SEARCH_SCALE = 30.0
 """What the text part of the search words counts at the start."""
+_USUAL_INNER = 128
+"""The width of V at which the two scales count once; inner products grow with the width."""
 
 
 class QueryHead(nn.Module):
@@ -26,8 +28,8 @@ class QueryHead(nn.Module):
     state before them, [..., 1 + M, hidden].
 
     With `recent` = K, which URM does not have either, every user vector has in it the sum of the rows of V
-    of the newest K items, the d-th newest times `RECENT_SCALE` and a learnt weight that starts at 1 / d: the
-    model starts at what sequential rules know, and learns what to change.
+    of the newest K items, the d-th newest times `RECENT_SCALE` and a learnt weight that starts like 1 / d:
+    the model starts at what sequential rules know, and learns what to change.
 
     With `search`, the search words of a wish (`verbalize.search_words`) go through the text encoder and the
     text map of the items (V_trans of URM section 1.4). What comes out, times `SEARCH_SCALE` and a gate that
@@ -50,11 +52,11 @@ class QueryHead(nn.Module):
         self.inward = nn.Linear(hidden, inner, bias=False)
         self.history_state = history_state
         if recent:
-            self.recent = nn.Parameter(1.0 / torch.arange(1, recent + 1))
+            self.recent = nn.Parameter(_USUAL_INNER / inner / torch.arange(1, recent + 1))
         if search:
             self.search_gate = nn.Linear(hidden, 1)
             nn.init.zeros_(self.search_gate.weight)
-            nn.init.ones_(self.search_gate.bias)
+            nn.init.constant_(self.search_gate.bias, _USUAL_INNER / inner)
 
     def start_from(self, token_map: Tensor, spread: float) -> None:
         """Let U start as the way back from tokens to rows of V: <U^T token(v), v'> is about <v, v'>.

@@ -158,6 +158,8 @@ class RetrievalTrainer:
             "fine-tune", total=per_epoch * self.settings.epochs, show=self.accelerator.is_main_process
         ) as progress:
             progress.advance(self.state.epoch * per_epoch + self.state.batch)
+            if restored is None:
+                self._validate_start()
             last_saved = time.monotonic()
             while not self.state.finished:
                 batches = self._batches(self.state.epoch)
@@ -247,33 +249,43 @@ class RetrievalTrainer:
         place = (self.settings.seed, self.accelerator.process_index, self.state.epoch, self.state.batch)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
+    def _validate_start(self) -> None:
+        """Validate what the model knows before training: no epoch is kept that is worse."""
+        if self.any_questions:
+            self._keep_if_best()
+
+    def _keep_if_best(self) -> None:
+        """Validate, and keep the weights when no earlier ones were better."""
+        started = time.monotonic()
+        with self.average.applied():
+            figures = self._validate()
+            figure = sum(figures.values()) / len(figures)
+            if figure > self.state.best:
+                self.state.best, self.state.best_epoch = figure, self.state.epoch
+                if self.accelerator.is_main_process:
+                    save_tensors(self.directory / "best.safetensors", trainable(self.model))
+        self.state.seconds += time.monotonic() - started
+        if self.any_questions:
+            self.state.log.append(
+                {
+                    "epoch": self.state.epoch,
+                    "ndcg@10": figure,
+                    **{f"ndcg@10 {name}": one for name, one in figures.items()},
+                    "seconds": self.state.seconds,
+                }
+            )
+            self._log({f"validation_ndcg@10/{name}": one for name, one in figures.items()})
+            said = ", ".join(f"{name} {one:.4f}" for name, one in figures.items())
+            when = f"epoch {self.state.epoch}" if self.state.epoch else "before training"
+            self._say(f"fine-tune: {when}, validation ndcg@10: {said}")
+
     def _end_epoch(self) -> None:
         """Validate when it is time, keep the best weights, and decide whether to go on."""
         self.state.epoch += 1
         self.state.batch = 0
         last = self.state.epoch >= self.settings.epochs
         if last or self.state.epoch % self.settings.validate_every == 0:
-            started = time.monotonic()
-            with self.average.applied():
-                figures = self._validate()
-                figure = sum(figures.values()) / len(figures)
-                if figure > self.state.best:
-                    self.state.best, self.state.best_epoch = figure, self.state.epoch
-                    if self.accelerator.is_main_process:
-                        save_tensors(self.directory / "best.safetensors", trainable(self.model))
-            self.state.seconds += time.monotonic() - started
-            if self.any_questions:
-                self.state.log.append(
-                    {
-                        "epoch": self.state.epoch,
-                        "ndcg@10": figure,
-                        **{f"ndcg@10 {name}": one for name, one in figures.items()},
-                        "seconds": self.state.seconds,
-                    }
-                )
-                self._log({f"validation_ndcg@10/{name}": one for name, one in figures.items()})
-                said = ", ".join(f"{name} {one:.4f}" for name, one in figures.items())
-                self._say(f"fine-tune: epoch {self.state.epoch}, validation ndcg@10: {said}")
+            self._keep_if_best()
             waited = (self.state.epoch - self.state.best_epoch) // self.settings.validate_every
             last = last or (self.settings.patience > 0 and waited >= self.settings.patience)
         self.state.finished = last
