@@ -11,6 +11,7 @@ prompts, those of the catalogues are searched.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -20,7 +21,12 @@ import torch
 from llmrec.bundle import Bundle
 from llmrec.decode.contract import Request
 from llmrec.decode.understand import understand
+from llmrec.engines.transformers import TransformersEngine
 from llmrec.language_recommender import LanguageRecommender
+from llmrec.model.adapters import merge
+from llmrec.model.assemble import new_model
+from llmrec.model.new_rows import NewRows
+from llmrec.model.settings import AdapterSettings
 from llmrec.retrieve.index import ItemIndex
 from llmrec.retrieve.search import ItemSearch
 from llmrec.retrieve.settings import SearchSettings
@@ -57,6 +63,15 @@ def requests_of(bundle: Bundle, lexicon: Lexicon, count: int) -> list[Request]:
     return found
 
 
+def of_depth(bundle: Bundle, layers: int) -> LanguageRecommender:
+    """The bundle's recommender over the first layers of its base as it comes; only its times mean anything."""
+    settings = replace(bundle.recipe.model_settings, layers=layers, adapter=AdapterSettings("none"))
+    vectors = np.load(bundle.directory / "text_vectors.npy", allow_pickle=False)
+    model, _ = new_model(settings, vectors, bundle.tokens().base, dropout=0.0)
+    engine = TransformersEngine(merge(model.backbone), NewRows.of(model), model.base)
+    return LanguageRecommender(bundle, engine)
+
+
 def measured(
     recommender: LanguageRecommender, lexicon: Lexicon, search: ItemSearch, requests: Sequence[Request]
 ) -> np.ndarray:
@@ -88,15 +103,19 @@ def main() -> None:
     parser.add_argument("--search", type=Path, required=True, help="What benchmarks/search.py wrote.")
     parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--layers", type=int, help="Time this many layers of the base, untrained.")
     parser.add_argument("--requests", type=int, default=60)
     arguments = parser.parse_args()
     bundle = Bundle(arguments.bundle)
-    recommender, lexicon = LanguageRecommender(bundle), Lexicon(bundle.catalog)
+    given = arguments.layers
+    recommender = LanguageRecommender(bundle) if given is None else of_depth(bundle, given)
+    lexicon = Lexicon.of(bundle.prepared)
     requests = requests_of(bundle, lexicon, arguments.requests)
     count = bundle.tokens().count
     tokens = np.mean([count(recommender.prompt(request)) for request in requests])
     print(
-        f"{recommender.setting}; {len(requests)} requests of {EVENTS} events and a wish, on average "
+        f"{recommender.setting if given is None else f'first {given} layers, untrained'}; "
+        f"{len(requests)} requests of {EVENTS} events and a wish, on average "
         f"{tokens:.0f} tokens. Milliseconds: p50 / p95, and in brackets p50 of processor time.\n\n"
         "| items | search | threads | prefill | search | total | search of total |\n"
         "|---:|---|---:|---:|---:|---:|---:|"
@@ -105,7 +124,9 @@ def main() -> None:
         for name, search in searches_of(arguments.search / str(items)).items():
             for threads in arguments.threads:
                 torch.set_num_threads(threads)
-                measured(recommender, lexicon, search, requests[:5])  # warms up
+                measured(
+                    recommender, lexicon, search, requests
+                )  # pages of the index are read when first needed
                 taken = measured(recommender, lexicon, search, requests)
                 middle, high = np.quantile(taken, (0.5, 0.95), axis=0)
                 cells = [
