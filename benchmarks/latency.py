@@ -64,7 +64,7 @@ def requests_of(bundle: Bundle, lexicon: Lexicon, count: int) -> list[Request]:
 
 
 def of_depth(bundle: Bundle, layers: int) -> LanguageRecommender:
-    """The bundle's recommender over the first layers of its base as it comes; only its times mean anything."""
+    """The bundle's recommender over the first layers of the base as it comes; only its times mean much."""
     settings = replace(bundle.recipe.model_settings, layers=layers, adapter=AdapterSettings("none"))
     vectors = np.load(bundle.directory / "text_vectors.npy", allow_pickle=False)
     model, _ = new_model(settings, vectors, bundle.tokens().base, dropout=0.0)
