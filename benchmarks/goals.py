@@ -2,10 +2,11 @@
 
 Run: python benchmarks/goals.py --data DATA [--users 1000] [--out runs/goals]
 
-DATA holds the folders that benchmarks/data/*.yaml name. For each recipe of finetune/recipes/goals-*.yaml the
-universal model trains on all of its goals, each specialist on one of them alone; nobody trains on what the
-recipe holds out. All are asked the same questions, in wordings that training never saw and without words. A
-run that was stopped goes on; a finished model is not trained again, and the tables are written after each.
+DATA holds the folders that benchmarks/data/*.yaml name, or what `llmrec prepare` made of these files, by the
+same names (ml-1m, online-retail-goals). For each recipe of finetune/recipes/goals-*.yaml the universal model
+trains on all of its goals, each specialist on one of them alone; nobody trains on what the recipe holds out.
+All are asked the same questions, in wordings that training never saw and without words. A run that was
+stopped goes on; a finished model is not trained again, and the tables are written after each.
 """
 
 import argparse
@@ -24,8 +25,6 @@ from goals_tables import COMPARED, UNIVERSAL, Answered, Tables, evaluations, pag
 
 from llmrec.baselines.popularity import Popularity
 from llmrec.config import Recipe, as_values, load_recipe
-from llmrec.data.description import load_description
-from llmrec.data.prepare import prepare
 from llmrec.data.prepared import FOLDS, Prepared
 from llmrec.errors import LlmrecError
 from llmrec.evaluate.environment import environment
@@ -81,7 +80,12 @@ def data_of(recipe: Recipe, root: Path | None, users: int, out: Path) -> Prepare
     target = out / "data"
     if not (target / "manifest.json").is_file():
         source = Path(recipe.data)
+        if root is not None and (root / source.stem / "manifest.json").is_file():
+            source = root / source.stem
         if not source.is_dir():
+            from llmrec.data.description import load_description
+            from llmrec.data.prepare import prepare
+
             note(f"prepare: {source.name}")
             prepare(load_description(source, root), out / "whole")
             source = out / "whole"
@@ -174,7 +178,7 @@ def popular_figures(
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder that benchmarks/data/*.yaml start from")
+    parser.add_argument("--data", type=Path, help="folder of raw or of prepared data")
     parser.add_argument(
         "--recipes", nargs="+", default=list(RECIPES), help="names of goals-NAME.yaml, or files"
     )

@@ -29,7 +29,7 @@ name: synthetic
 items: {{source: items.jsonl, columns: {{id: id, title: title, price: price}}}}
 events:
   source: events.{format}
-  columns: {{user: user, item: item, time: time, type: type, value: value}}
+  columns: {{user: user, item: item, time: time, type: type, value: value, scenarios: [country]}}
 """
 
 
@@ -47,6 +47,7 @@ def make(folder: Path, events: int, users: int, items: int, form: str) -> None:
             ("time", pa.int64()),
             ("type", pa.string()),
             ("value", pa.float64()),
+            ("country", pa.string()),
         ]
     )
     path = folder / f"events.{form}"
@@ -64,6 +65,7 @@ def make(folder: Path, events: int, users: int, items: int, form: str) -> None:
                 pa.array(times, mask=rng.random(count) < 0.01),
                 pa.array(kind),
                 pa.array(rng.integers(1, 6, count).astype(np.float64)),
+                pa.array([f"Country {number}" for number in (rng.random(count) ** 3 * 40).astype(int)]),
             ]
             writer.write_table(pa.table(columns, schema=schema))
     (folder / "data.yaml").write_text(DESCRIPTION.format(format=form))

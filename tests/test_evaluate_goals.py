@@ -1,5 +1,7 @@
 """Goals are measured on the first held-out events that answer them, with and without their words."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from goal_shop import SPLIT, maker_of
@@ -117,3 +119,18 @@ def test_what_cannot_be_asked_is_said(shop, goals) -> None:
     rare = maker_of(shop, add={"rare": {"says": {"min_value": 5, "event": "purchase"}, "horizon": 1}})
     with pytest.raises(LlmrecError, match="no valid event of the split .* answers a goal"):
         evaluate_goals(model, shop, rare, ("rare+fresh+cheap+again",), SPLIT, "valid")
+
+
+def test_the_command_measures_goals_when_asked(tiny_bundle: Path, tmp_path: Path, run) -> None:
+    arguments = ["--baselines", "", "--wish-questions", "0", "--quiet", "--out", tmp_path / "report"]
+    assert run("evaluate", tiny_bundle, *arguments)[0] == 0
+    assert not [each for each in rows_of(tmp_path) if each["objective"].startswith("goal:")]
+    code, _, err = run("evaluate", tiny_bundle, *arguments, "--goals")
+    assert code == 0, err
+    asked = {each["objective"]: each for each in rows_of(tmp_path) if each["objective"].startswith("goal:")}
+    assert {"goal:long-tail", "goal:category", "goal:attribute", "goal:keyword+price"} <= set(asked)
+    assert all(each["said"] and each["model"] == "llmrec" for each in asked.values())
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return read_report(folder / "report" / "report.json")["rows"]
