@@ -12,8 +12,7 @@ from llmrec.data.events import Histories
 from llmrec.errors import DataError
 
 WINDOW = 50
-_POWER = 0.25
-_LENGTHS = 0.3
+POWER, LENGTHS = 0.25, 0.3
 
 
 def near_pairs(histories: Histories, items: int, window: int = WINDOW) -> Any:
@@ -35,18 +34,21 @@ def near_pairs(histories: Histories, items: int, window: int = WINDOW) -> Any:
     return total
 
 
-def collaborative_vectors(histories: Histories, items: int, width: int) -> np.ndarray:
+def collaborative_vectors(
+    histories: Histories, items: int, width: int, power: float = POWER, lengths_power: float = LENGTHS
+) -> np.ndarray:
     """Item vectors whose inner products follow how near items stand, float32 [items, width], spread 1.
 
     The `width` largest eigenvalues of the symmetric matrix of near pairs, popular items divided down by
-    the fourth root of their counts, and its eigenvectors times their roots: the best such vectors in the
+    their counts to the power `power`, and its eigenvectors times their roots: the best such vectors in the
     squared sense. Their lengths, which differ a lot where items have few events, are raised to the power
-    0.3. Both powers are the best for next items on validation events (`benchmarks/start.py`). Columns beyond
-    the rank, and rows of items without events, are zero. The same events give the same vectors.
+    `lengths_power`. Both defaults were chosen for next items on validation events (`benchmarks/start.py`).
+    Columns beyond the rank, and rows of items without events, are zero. The same events give the same
+    vectors.
     """
     forward = near_pairs(histories, items)
     counts = np.bincount(histories.items, minlength=items)
-    scale = sparse.diags(np.maximum(counts, 1).astype(np.float64) ** -_POWER)
+    scale = sparse.diags(np.maximum(counts, 1).astype(np.float64) ** -power)
     near = scale @ (forward + forward.T) @ scale
     vectors = np.zeros((items, width))
     rank = min(width, items - 1)
@@ -54,11 +56,13 @@ def collaborative_vectors(histories: Histories, items: int, width: int) -> np.nd
         start = np.random.default_rng(0).standard_normal(items)
         values, found = eigsh(near, k=rank, which="LA", v0=start)
         order = np.argsort(-values, kind="stable")
-        signs = np.where(found.sum(axis=0) < 0, -1.0, 1.0)  # of either sign, an eigenvector is as good
-        vectors[:, :rank] = (found * signs)[:, order] * np.sqrt(np.maximum(values[order], 0.0))
+        values, found = values[order], found[:, order]
+        known = values > 1e-9 * values[0]  # what rounding left of zero has any vector
+        signs = np.where(start @ found < 0, -1.0, 1.0)  # of either sign, an eigenvector is as good
+        vectors[:, :rank] = (found * signs) * np.sqrt(np.where(known, values, 0.0))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     # What is left of a length by rounding is no length.
     known = lengths > 1e-4 * lengths.max(initial=0.0)
-    vectors = np.where(known, vectors * np.where(known, lengths, 1.0) ** (_LENGTHS - 1), 0.0)
+    vectors = np.where(known, vectors * np.where(known, lengths, 1.0) ** (lengths_power - 1), 0.0)
     spread = vectors.std()
     return (vectors / spread if spread > 0 else vectors).astype(np.float32)
