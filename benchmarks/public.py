@@ -1,0 +1,84 @@
+"""Public benchmarks: the tuned model and baselines on prepared sets, over seeds, in one command.
+
+Run: python benchmarks/public.py PREPARED [PREPARED ...] [--recipe FILE] [--seeds 0 1 2] [--out DIR]
+     [--baselines sasrec,ease]
+
+Leave-last-out, the whole catalogue ranked, with seen items left out and without, hits counted on items. A
+bundle, and a report, that is there is not made again; a fit that was stopped goes on. DIR gets report.json
+with all rows, and report.md with mean and standard deviation over the seeds.
+"""
+
+import argparse
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrec.bundle import Bundle
+from llmrec.config import changed, load_recipe
+from llmrec.data.prepared import Prepared
+from llmrec.evaluate.environment import environment
+from llmrec.evaluate.page import table
+from llmrec.evaluate.report import read_report, write_report
+from llmrec.files import write_text
+from llmrec.fit import fit
+from llmrec.measure import measure
+
+FIGURES = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")
+
+
+def rows_of(
+    prepared: Path, recipe: Path, seed: int, baselines: Sequence[str], out: Path
+) -> list[dict[str, Any]]:
+    """Rows of one set and one seed, made where they are not there yet."""
+    name = Prepared(prepared).name
+    place = out / name / f"seed-{seed}"
+    report = place / "evaluation" / "report.json"
+    if not report.is_file():
+        bundle = place / "bundle"
+        if not (bundle / "manifest.json").is_file():
+            fit(changed(load_recipe(recipe), str(prepared), str(bundle), seed))
+        measure(Bundle(bundle), place / "evaluation", baselines, wish_questions=0, seed=seed)
+    found: list[dict[str, Any]] = read_report(report)["rows"]
+    return found
+
+
+def spread(rows: Iterable[dict[str, Any]]) -> str:
+    """Mean and standard deviation over seeds of each model's figures, as Markdown."""
+    groups: dict[tuple[str, bool, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["dataset"], row["filter_seen"], row["model"]), []).append(row)
+    lines = []
+    for (dataset, seen, model), some in sorted(groups.items()):
+        cells = [dataset, "left out" if seen else "allowed", model, str(len(some))]
+        for figure in FIGURES:
+            values = [row[figure] for row in some]
+            deviation = f" ±{statistics.stdev(values):.4f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.4f}{deviation}")
+        lines.append(cells)
+    return table(("dataset", "seen items", "model", "seeds", *FIGURES), lines)
+
+
+def main() -> None:
+    """Fit, measure, and write the table after each bundle."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("prepared", type=Path, nargs="+")
+    parser.add_argument("--recipe", type=Path, default=Path("finetune/recipes/amazon2014.yaml"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--baselines", default="popularity,sequential-rules,sasrec")
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "runs/public")))
+    options = parser.parse_args()
+    baselines = [name for name in options.baselines.split(",") if name]
+    rows: list[dict[str, Any]] = []
+    for prepared in options.prepared:
+        for seed in options.seeds:
+            rows += rows_of(prepared, options.recipe, seed, baselines, options.out)
+            write_report(options.out, rows, environment())
+            text = f"# Public benchmarks\n\n± is the standard deviation over seeds.\n\n{spread(rows)}\n"
+            write_text(options.out / "report.md", text)
+    print((options.out / "report.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
