@@ -36,7 +36,7 @@ def of_goal(merged: Merged, count: int) -> list[int]:
     return np.bincount(merged.goals, minlength=count).tolist()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(goals(), st.integers(1, 15), st.sampled_from(MERGES), st.floats(0, 1))
 def test_a_merged_list_is_distinct_full_and_from_the_lists(asked, k, how, balance):
     lists, weights = asked
