@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Prepared
 from llmrec.data.sample import sample_yaml
 
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and whatever they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before torch is imported: on tiny models threads only wait for each other, on busy machines for seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -23,7 +23,7 @@ from llmrec.data.sources import read_source
 from llmrec.errors import DataError
 
 EVENTS = events_of({"u1": [0, 1, 2], "u2": [3, 4]})
-words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x1f"), max_size=20)
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x1f\r"), max_size=20)
 
 
 def prepared_tables(folder: Path, form: str, items: list[Row], events: list[Row], changes: Row) -> list[Any]:

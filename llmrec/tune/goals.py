@@ -54,6 +54,8 @@ Ask = Callable[[int, np.random.Generator], Asked | None]
 def spans(prepared: Prepared, split: str, fold: str) -> Iterator[tuple[int, int, int]]:
     """(user, cut, stop): the events of the user in the fold are those from `cut` to before `stop`."""
     offsets, rows = prepared.histories.offsets, np.flatnonzero(prepared.folds(split) == FOLDS.index(fold))
+    if not len(rows):
+        return
     users = np.searchsorted(offsets, rows, side="right") - 1
     found, first = np.unique(users, return_index=True)
     last = np.append(first[1:], len(rows)) - 1
