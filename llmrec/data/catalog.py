@@ -84,9 +84,7 @@ class Catalog:
         names = [name for name in table.column_names if name.startswith(_ATTRIBUTE)]
         items = []
         for row in table.to_pylist():
-            attributes = {
-                name.removeprefix(_ATTRIBUTE): row[name] for name in names if row[name] is not None
-            }
+            attributes = {name.removeprefix(_ATTRIBUTE): row[name] for name in names if row[name] is not None}
             items.append(
                 Item(
                     row["id"],
