@@ -50,6 +50,7 @@ AXES: dict[str, dict[str, Changes]] = {
         "text only": {"items": {"parts": "text_only"}},
         "item dropout 0.2": {"items": {"dropout": 0.2}},
         "unseen are negatives": {"items": {"newcomers": False}},
+        "id part from nothing": {"items": {"id_start": "random"}},
     },
     "query tokens": {f"M = {number}": {"prompt": {"queries": number}} for number in (1, 4, 16, 64)},
     "text in the history": {
