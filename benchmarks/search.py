@@ -267,9 +267,7 @@ def report(results: list[dict[str, Any]], about: str) -> str:
             lines.append(f"| {each['items']:,} | {each['kind']} | {cells} |")
         lines.append("")
     lines += ["Memory and building:", ""]
-    lines += [
-        "| items | index | vectors | index | sum | seconds to build (processor) | peak while building |"
-    ]
+    lines += ["| items | index | rows | index | both | seconds to build (processor) | most memory then |"]
     lines += ["|---:|---|---:|---:|---:|---:|---:|"]
     for each in indexed:
         build, sizes = each["build"], (each["vectors_bytes"], each["index_bytes"])
@@ -278,6 +276,14 @@ def report(results: list[dict[str, Any]], about: str) -> str:
             f"| {each['items']:,} | {each['kind']} | {memory} | "
             f"{build['seconds']:,.0f} ({build['cpu_seconds']:,.0f}) | {mib(build['peak_bytes'])} |"
         )
+    if indexed:
+        most = max(each["items"] for each in indexed)
+        sums = ", ".join(
+            f"{each['kind']} {mib(10 * (each['vectors_bytes'] + each['index_bytes']))}"
+            for each in indexed
+            if each["items"] == most
+        )
+        lines += ["", f"Rows and index grow with the items: for {10 * most:,} they would be {sums}."]
     lines += ["", "With filters (every list was full, and all of it allowed):", ""]
     lines += [
         "| items | index | filter leaves | allowed | precision@10 | precision@100 | ms for the top 10 |"

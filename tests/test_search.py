@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_bundle import files_of_at_most, tree
 
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.retrieve import exact
@@ -308,6 +309,19 @@ def test_an_index_that_cannot_be_made_is_refused(tmp_path: Path):
     with pytest.raises(LlmrecError, match="choose one of: hnsw, ivfpq"):
         build_index(catalogue(items=9), tmp_path / "index", "flat")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+def test_a_full_disk_leaves_the_old_index(tmp_path: Path, kind: str):
+    vectors, directory = catalogue(items=1_000), tmp_path / "index"
+    build_index(vectors, directory)
+    before = tree(directory)
+    largest = max(path.stat().st_size for path in directory.iterdir())
+    for size in (0, 1_000, 100_000, largest // 2):
+        with files_of_at_most(size), pytest.raises(LlmrecError) as error:
+            build_index(vectors, directory, kind)
+        assert "cannot write" in str(error.value) or "no space left" in str(error.value)
+        assert tree(directory) == before and list(tmp_path.iterdir()) == [directory]
 
 
 @pytest.mark.parametrize("items", [1, 2, 33, 200])

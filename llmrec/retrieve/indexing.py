@@ -16,7 +16,7 @@ from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import replace_directory, write_json
 from llmrec.retrieve.index import FORMAT, LISTS_READ, ItemIndex
 from llmrec.retrieve.settings import SearchSettings
-from llmrec.retrieve.storage import blocks_of, rows_of
+from llmrec.retrieve.storage import blocks_of, rows_of, write_array
 
 ALIKE, STRONG = 32, 8
 """Columns of `neighbours.npy` by distance and by inner product."""
@@ -54,13 +54,12 @@ def build_index(
     landmarks = np.sort(rng.choice(items, size=min(items, 4 * int(np.sqrt(items)) + 1), replace=False))
     with replace_directory(Path(directory)) as temporary:
         np.save(temporary / "landmarks.npy", landmarks.astype(np.int64))
-        neighbours = np.lib.format.open_memmap(
-            temporary / "neighbours.npy", "w+", np.dtype(np.int32), (items, ALIKE + STRONG)
-        )
+        neighbours = _no_neighbours(temporary / "neighbours.npy", items)
         proposal = makers[kind](vectors, neighbours, advance or (lambda _: None))
         lead_to_all(neighbours)
         neighbours.flush()
-        faiss.write_index(proposal, str(temporary / "proposal.faiss"))
+        with (temporary / "proposal.faiss").open("wb") as handle:
+            faiss.write_index(proposal, faiss.PyCallbackIOWriter(handle.write))
         facts = {
             "format": FORMAT,
             "kind": kind,
@@ -73,6 +72,14 @@ def build_index(
         }
         write_json(temporary / "index.json", facts)
     return ItemIndex(Path(directory))
+
+
+def _no_neighbours(path: Path, items: int) -> np.memmap[Any, Any]:
+    """Lists without an entry, int32 [items, 40], memory-mapped, to be filled: all of the file is there."""
+    sizes = (min(_BLOCK, items - start) for start in range(0, items, _BLOCK))
+    shape = (items, ALIKE + STRONG)
+    write_array(path, (np.full((size, shape[1]), -1) for size in sizes), shape, "int32")
+    return np.lib.format.open_memmap(path, "r+")
 
 
 def _sample(vectors: np.ndarray, size: int) -> np.ndarray:

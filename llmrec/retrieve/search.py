@@ -24,8 +24,8 @@ from llmrec.retrieve.storage import rows_of
 
 _GATHERED = 4
 """Where fewer than one item in so many is allowed, reading these alone is faster than reading all."""
-_STARTS = 16
-"""Landmarks that exploration starts from, and as many again that are allowed."""
+_STARTS, _ALLOWED_STARTS = 16, 64
+"""Landmarks that exploration starts from, and allowed ones: what a filter leaves may lie far apart."""
 
 
 class ItemSearch:
@@ -101,7 +101,7 @@ class ItemSearch:
         starts = [self._later, index.propose(queries, k), index.landmarks[_largest(marks, _STARTS)]]
         if allowed is not None:
             places = np.flatnonzero(allowed[index.landmarks])
-            starts.append(index.landmarks[places[_largest(marks[places], _STARTS)]])
+            starts.append(index.landmarks[places[_largest(marks[places], _ALLOWED_STARTS)]])
         try:
             seen = self._scratch.pop()
         except IndexError:  # the first search, or other threads have all there are

@@ -40,18 +40,32 @@ def write_vectors(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, in
     Raises `LlmrecError` when a value is not finite or too large for `dtype`, or the blocks do not make up
     `shape` [items, inner].
     """
-    vectors = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
-    start = 0
-    for block in blocks:
-        if start + len(block) > shape[0]:
-            raise LlmrecError(f"{path}: more than {shape[0]:,} rows came")
-        if not (np.abs(block) <= np.finfo(vectors.dtype).max).all():
-            raise LlmrecError(f"{path}: a value is not finite, or too large for {dtype}")
-        vectors[start : start + len(block)] = block
-        start += len(block)
-    vectors.flush()
-    if start != shape[0]:
-        raise LlmrecError(f"{path}: {start:,} rows came, {shape[0]:,} were expected")
+
+    def checked() -> Iterator[np.ndarray]:
+        largest, count = np.finfo(dtype).max, 0
+        for block in blocks:
+            count += len(block)
+            if count > shape[0]:
+                raise LlmrecError(f"{path}: more than {shape[0]:,} rows came")
+            if not (np.abs(block) <= largest).all():
+                raise LlmrecError(f"{path}: a value is not finite, or too large for {dtype}")
+            yield block
+        if count != shape[0]:
+            raise LlmrecError(f"{path}: {count:,} rows came, {shape[0]:,} were expected")
+
+    write_array(path, checked(), shape, dtype)
+
+
+def write_array(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, int], dtype: str) -> None:
+    """Write a .npy file from blocks that make up `shape`.
+
+    Not by a memory map: when the disk gets full, that would end the process, and this raises `OSError`.
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    with Path(path).open("wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, header)
+        for block in blocks:
+            handle.write(np.ascontiguousarray(block, dtype=dtype).data)
 
 
 def rows_of(vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
