@@ -5,7 +5,7 @@ proposal.faiss  HNSW over 8-bit rows, or IVF-PQ: the items with the largest inne
 neighbours.npy  int32 [items, 40], -1 for none: 32 items like the item by Euclidean distance (the level-0
                 lists of a second HNSW, or an exact choice out of what IVF-PQ finds), then 8 with a large
                 inner product
-landmarks.npy   int64 [about 4 sqrt(items)], items drawn at random, where exploration starts besides
+landmarks.npy   int64 [about 2 sqrt(items)], items drawn at random, where exploration starts besides
 
 A graph of inner products alone cannot do: all its edges lead to items with long rows, and many others, the
 long tail, have no edge that leads to them. A graph of distances alone needs more rounds.
@@ -22,9 +22,9 @@ from llmrec.errors import BundleError, LlmrecError, require_extra
 from llmrec.files import read_json
 
 FORMAT = 1
-_PROPOSED = 128
+_PROPOSED = 64
 """Candidates that faiss proposes for one user, all queries together, where 4 k is not more."""
-_LEAST, _MOST = 8, 32
+_LEAST, _MOST = 8, 16
 """Candidates proposed for one query, where k is not more."""
 LISTS_READ = 16
 """Inverted lists of IVF-PQ that are read for one query."""

@@ -51,7 +51,7 @@ def build_index(
 
     started = time.monotonic()
     rng = np.random.default_rng(seed)
-    landmarks = np.sort(rng.choice(items, size=min(items, 4 * int(np.sqrt(items)) + 1), replace=False))
+    landmarks = np.sort(rng.choice(items, size=min(items, 2 * int(np.sqrt(items)) + 1), replace=False))
     with replace_directory(Path(directory)) as temporary:
         np.save(temporary / "landmarks.npy", landmarks.astype(np.int64))
         neighbours = _no_neighbours(temporary / "neighbours.npy", items)

@@ -82,7 +82,10 @@ class ItemSearch:
         """Items and scores of one request, both [at most k]."""
         count = len(self.vectors) if allowed is None else int(np.count_nonzero(allowed))
         if count > max(k, self.settings.exact_up_to) and self.index is not None:
-            ids, scores = self._explored(self.index, queries, k, allowed)
+            # Where most items are allowed, the best of all lead to the best allowed.
+            ids, scores = self._explored(
+                self.index, queries, k, None if 2 * count > len(self.vectors) else allowed
+            )
             if allowed is not None:
                 kept = allowed[ids]
                 ids, scores = ids[kept], scores[kept]
