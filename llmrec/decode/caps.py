@@ -1,0 +1,97 @@
+"""Lists with at most so many items of one category."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.data.facts import CategorySets
+from llmrec.decode.allowed import AllowedBelow
+from llmrec.decode.levels import LevelSearch, Limits
+from llmrec.errors import LlmrecError
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryCap:
+    """At most `most` items of a list are of one category; items without categories are free."""
+
+    categories: CategorySets
+    most: int
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise LlmrecError(f"at most {self.most} items of a category makes no list: allow at least 1")
+
+
+@dataclass(slots=True)
+class _List:
+    """A list as it grows: its items and scores, how many of each category it has, and what may still come."""
+
+    cap: CategoryCap
+    open: np.ndarray
+    counts: np.ndarray
+    items: list[int]
+    scores: list[float]
+
+    def take(self, items: np.ndarray, scores: np.ndarray, k: int) -> None:
+        """Take items in their order while they fit; close what no longer fits."""
+        sets = self.cap.categories
+        for item, score in zip(items.tolist(), scores.tolist(), strict=True):
+            if item < 0 or len(self.items) == k:
+                break
+            own = sets.ids[sets.offsets[item] : sets.offsets[item + 1]]
+            if (self.counts[own] < self.cap.most).all():
+                self.counts[own] += 1
+                self.items.append(item)
+                self.scores.append(score)
+                self.open[item] = False
+        full = self.counts >= self.cap.most
+        entries = np.flatnonzero(full[sets.ids])
+        self.open[np.searchsorted(sets.offsets, entries, side="right") - 1] = False
+
+
+def capped_lists(
+    search: LevelSearch, allowed: AllowedBelow | None, prompts: int, cap: CategoryCap
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best items that the cap lets into a list one after another, as `LevelSearch.lists` gives them.
+
+    A list that is short is searched on without the categories that are full: each round fills it or
+    closes a category, and it ends only when it has k items or no other allowed item fits.
+    """
+    items, k = search.trie.items, search.k
+    lists = [
+        _List(
+            cap,
+            np.ones(items, dtype=bool) if allowed is None else allowed.mask[row].copy(),
+            np.zeros(len(cap.categories.names), dtype=np.int64),
+            [],
+            [],
+        )
+        for row in range(prompts)
+    ]
+    while len(going := _unfinished(lists, k)):
+        open_ = np.zeros((prompts, items), dtype=bool)
+        for row in going:
+            open_[row] = lists[row].open
+        found, scores = search.lists(Limits(going, allowed, AllowedBelow(search.trie, open_)))
+        for row in going:
+            lists[row].take(found[row], scores[row], k)
+    return _as_arrays(lists, k)
+
+
+def _unfinished(lists: list[_List], k: int) -> np.ndarray:
+    return np.array(
+        [row for row, each in enumerate(lists) if len(each.items) < k and each.open.any()], dtype=np.int64
+    )
+
+
+def _as_arrays(lists: list[_List], k: int) -> tuple[np.ndarray, np.ndarray]:
+    index = np.full((len(lists), k), -1, dtype=np.int64)
+    scores = np.full((len(lists), k), -np.inf, dtype=np.float32)
+    for row, each in enumerate(lists):
+        values = np.array(each.scores, dtype=np.float32)
+        order = np.argsort(-values, kind="stable")  # a later round may find what an earlier overlooked
+        index[row, : len(order)] = np.array(each.items, dtype=np.int64)[order]
+        scores[row, : len(order)] = values[order]
+    return index, scores
