@@ -1,4 +1,7 @@
-"""What an engine answers. It works in token ids and hidden states and knows nothing of items."""
+"""What an engine answers. It works in token ids and hidden states and knows nothing of items.
+
+How tokens are written is `decode.continuations.TokenEngine`; one engine may do both, or only one of them.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from llmrec.engines.contract import Branching
+from llmrec.engines.tree import TreeContinuations
 from llmrec.model.attention import attention_inputs
 
 if TYPE_CHECKING:
@@ -44,16 +46,26 @@ class TransformersEngine:
     """A plain causal language model and the embeddings of the ids beyond its tokenizer's."""
 
     def __init__(
-        self, model: PreTrainedModel, new_rows: Callable[[Tensor], Tensor], base: int, device: str = "cpu"
+        self,
+        model: PreTrainedModel,
+        new_rows: Callable[[Tensor], Tensor] | None = None,
+        base: int = sys.maxsize,
+        device: str = "cpu",
     ) -> None:
         """`new_rows` gives the embeddings [n, hidden] of the ids `base + r` for r int64 [n], on the CPU.
 
-        Ids below `base` are looked up in the model. See `model.new_rows`.
+        Ids below `base` are looked up in the model, by default all. See `model.new_rows`.
         """
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.new_rows = new_rows
         self.base = base
+
+    @torch.inference_mode()
+    def begin(self, prompts: Sequence[Sequence[int]]) -> TreeContinuations:
+        """Start to continue prompts by the model's own tokens (see `decode.continuations`)."""
+        lengths = [len(prompt) for prompt in prompts]
+        return TreeContinuations(self.model, self._embed, prompts, _batches(lengths))
 
     def hidden_states(self, prompts: Sequence[Sequence[int]], at: np.ndarray) -> np.ndarray:
         """States after the final norm at the tokens `at` int [prompts, p], float32 [prompts, p, hidden]."""
@@ -136,6 +148,8 @@ class TransformersEngine:
         """Embeddings [..., hidden], on the model's device, of `ids` int64 [...] on the CPU."""
         is_new = ids >= self.base
         embedded: Tensor = self.model.get_input_embeddings()(torch.where(is_new, 0, ids).to(self.device))
+        if self.new_rows is None:
+            return embedded
         embedded[is_new.to(self.device)] = self.new_rows(ids[is_new] - self.base).to(embedded)
         return embedded
 
