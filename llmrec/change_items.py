@@ -18,6 +18,8 @@ import numpy as np
 from llmrec.bundle import INDEX, STALE, Bundle, hashes, prepare_search
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.changed import CHANGED_FILES, write_catalog
+from llmrec.data.fact_columns import fact_columns
+from llmrec.data.facts import ItemFacts
 from llmrec.data.item_plans import applied, plan_added, plan_retired, plan_updated
 from llmrec.data.item_rows import read_item_rows
 from llmrec.errors import BundleError, LlmrecError, require_extra
@@ -84,7 +86,10 @@ def add_items(directory: Path, rows: Path, id_part: str = ID_PART, strength: flo
 
 
 def update_items(directory: Path, rows: Path) -> Change:
-    """Change the fields that the rows give; a changed text gets its text part anew. Raises as `add_items`."""
+    """Change the fields that the rows give; with another text or price a row of V is made anew.
+
+    Raises as `add_items`.
+    """
     with _changing(directory) as bundle:
         plan = plan_updated(rows, read_item_rows(rows, bundle.catalog), bundle.catalog)
         if not plan:
@@ -190,19 +195,25 @@ def _trained(bundle: Bundle) -> int:
 def _tables(
     bundle: Bundle, catalog: Catalog, plan: Mapping[str, Item], details: Mapping[str, Any]
 ) -> tuple[ItemTables, np.ndarray] | None:
-    """The model's tables for `catalog` and the rows that are new; None when no text of `plan` is new."""
-    from llmrec.model.item_tables import ItemTables, read_tables
+    """The model's tables for `catalog` and the rows that are new.
+
+    None when nothing of `plan` is new that the model knows of items: their texts and their prices.
+    """
+    from llmrec.model.item_tables import ItemTables, read_tables, scaled_facts
 
     known = len(bundle.catalog)
     rows = sorted(catalog.index(name) for name in plan)
     texts = {row: item_text(catalog[row]) for row in rows}
-    changed = [row for row in rows if row >= known or texts[row] != item_text(bundle.catalog[row])]
+    unread = [row for row in rows if row >= known or texts[row] != item_text(bundle.catalog[row])]
+    priced = [row for row in rows if row < known and catalog[row].price != bundle.catalog[row].price]
+    changed = sorted({*unread, *priced})
     if not changed:
         return None
     old = read_tables(bundle.directory)
     vectors = np.zeros((len(catalog), old.text_vectors.shape[1]), dtype=np.float32)
     vectors[:known] = old.text_vectors
-    vectors[changed] = _encoded(bundle, [texts[row] for row in changed], old.text_vectors)
+    if unread:
+        vectors[unread] = _encoded(bundle, [texts[row] for row in unread], old.text_vectors)
     learnt = _learnt(bundle)
     id_part = stand_in(
         vectors[known:],
@@ -211,7 +222,13 @@ def _tables(
         details.get("id_part", ID_PART),
         strength=details.get("strength", STRENGTH),
     )
-    return ItemTables(vectors, np.concatenate([old.id_part, id_part])), np.array(changed, dtype=np.int64)
+    train = bundle.prepared.train(bundle.recipe.split)
+    raw = fact_columns(ItemFacts.from_histories(catalog, train), train)[changed]
+    facts = np.concatenate([old.facts, np.zeros_like(old.facts, shape=(len(id_part), old.facts.shape[1]))])
+    facts[changed] = scaled_facts(bundle.directory, raw)
+    return ItemTables(vectors, np.concatenate([old.id_part, id_part]), facts), np.array(
+        changed, dtype=np.int64
+    )
 
 
 def _learnt(bundle: Bundle) -> np.ndarray:

@@ -72,6 +72,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     import torch
     from accelerate import PartialState
 
+    from llmrec.data.fact_columns import fact_columns
     from llmrec.items.collaborative import collaborative_vectors
     from llmrec.model.assemble import new_model
     from llmrec.model.checkpoints import source_of
@@ -117,8 +118,9 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         if claim is not None:
             claim(prepared)
     torch.manual_seed(recipe.train.seed)
-    model, mark = new_model(recipe.model_settings, vectors, tokens.base, recipe.train.dropout)
     train = prepared.train(recipe.split)
+    facts = fact_columns(goals.conditions.facts, train)
+    model, mark = new_model(recipe.model_settings, vectors, tokens.base, recipe.train.dropout, facts)
     if recipe.items.id_start == "events":
         model.items.start_from(collaborative_vectors(train, len(prepared.catalog), recipe.items.inner))
     counts = torch.from_numpy(np.bincount(train.items, minlength=len(prepared.catalog)))
@@ -132,12 +134,13 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         questions["goals"] = goal_validation(builder, goals, prepared, recipe.split, recipe.train.seed)
     examples = ExampleTable(table)
     search = None
-    if model.head.searches:
+    if model.head.searches or model.head.facts:
         with processes.main_process_first():
             prompts = (example for some in questions.values() for example, _ in some)
-            words = {tail.search for example in prompts for tail in example.tails if tail.search}
+            words = {tail.search.words for example in prompts for tail in example.tails} - {""}
             words.update(examples.searches())
-            search = _search_vectors(recipe, words, vectors.shape[1], workspace)
+            width = vectors.shape[1] if model.head.searches else 0
+            search = _search_vectors(recipe, words if width else set(), width, model.head.facts, workspace)
     trainer = RetrievalTrainer(
         RetrievalLoss(model, recipe.loss, counts),
         examples,
@@ -194,13 +197,15 @@ def templates_of(recipe: Recipe) -> Templates:
     return Templates({**templates.sources, GOALS_FILE: text}, templates.origin)
 
 
-def _search_vectors(recipe: Recipe, texts: set[str], width: int, workspace: Path) -> SearchVectors:
-    """The vectors of all search words of the run, kept in the workspace."""
+def _search_vectors(
+    recipe: Recipe, texts: set[str], width: int, facts: int, workspace: Path
+) -> SearchVectors:
+    """The vectors of all that is sought in the run; those of words are kept in the workspace."""
     from llmrec.items.encoders import encode_cached
     from llmrec.items.search_vectors import SearchVectors
     from llmrec.model.text_reader import text_reader
 
-    vectors = SearchVectors(lambda: text_reader(recipe.items.text_encoder), width)
+    vectors = SearchVectors(lambda: text_reader(recipe.items.text_encoder), width, facts)
     if texts:
         ordered = sorted(texts)
         encoder = text_reader(recipe.items.text_encoder)

@@ -23,7 +23,7 @@ from llmrec.retrieve.storage import rows_of
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.parse import parse
 from llmrec.verbalize.prompt import Prompt
-from llmrec.verbalize.search_words import search_words
+from llmrec.verbalize.sought import Sought, sought
 
 _MASKED = 1 << 26
 """Items masked at a time, over all requests: 64 MiB."""
@@ -42,7 +42,7 @@ class LanguageRecommender(ScoringRecommender):
         self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
         self.engine = bundle.engine() if engine is None else engine
         self._head = bundle.head()
-        self._search_vectors = SearchVectors(self._text_reader, self._head.text_map.shape[-1])
+        self._search_vectors = SearchVectors(self._text_reader, self._head.search_width, self._head.facts)
         self.search = bundle.search()
         self.setting = _setting(bundle.recipe)
 
@@ -61,7 +61,10 @@ class LanguageRecommender(ScoringRecommender):
         return self._tokens.fit(self._verbalizer, request.history, request.words, known, most=most)
 
     def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
-        """One vector a query, float32 [requests, M, inner]; what prompts share at their head is read once."""
+        """One vector a query, float32 [requests, M, inner + F].
+
+        What prompts share at their head is read once.
+        """
         return self._vectors(requests, [self._fitted(request) for request in requests])
 
     def user_vectors_many(self, requests: Sequence[Request]) -> np.ndarray:
@@ -87,7 +90,8 @@ class LanguageRecommender(ScoringRecommender):
         head_part = self._head
         if not fitted:
             return np.zeros((0, self.bundle.recipe.prompt.queries, len(head_part.inward)), dtype=np.float32)
-        words = self._search_vectors([self._search_words(request) for request in requests])
+        wanted = self._search_vectors([self._sought(request) for request in requests])
+        past = np.stack([self._of_recent(kept) for _, kept in fitted])
         queries = self.bundle.recipe.prompt.queries
         alike: dict[tuple[int, ...], list[int]] = {}
         for row, (prompt, _) in enumerate(fitted):
@@ -100,10 +104,7 @@ class LanguageRecommender(ScoringRecommender):
             at.append(np.insert(ends - queries + np.arange(queries), 0, len(head) - 1, axis=1))
         found = np.empty((len(fitted), queries, len(head_part.inward)), dtype=np.float32)
         for rows, states in zip(alike.values(), self.engine.branch_states(branchings, at), strict=True):
-            found[rows] = head_part.at_queries(states)
-            if head_part.searches:
-                found[rows] += head_part.of_search(states, words[rows])
-        found += np.stack([self._of_recent(kept) for _, kept in fitted])[:, None]
+            found[rows] = head_part.at_wish(states, past[rows], wanted[rows])
         return found
 
     def _of_recent(self, history: History) -> np.ndarray:
@@ -114,14 +115,14 @@ class LanguageRecommender(ScoringRecommender):
         found: np.ndarray = weights[: len(newest)] @ rows
         return found
 
-    def _search_words(self, request: Request) -> str:
-        """What the model looks for in the items' texts; a wish that nobody has read yet is read here."""
-        if not request.words or not self._head.searches:
-            return ""
+    def _sought(self, request: Request) -> Sought:
+        """What the query head is told of a wish; one that nobody has read yet is read here."""
+        if not request.words or not (self._head.searches or self._head.facts):
+            return Sought()
         meant = request.objective
         if meant.empty:
             meant = parse(request.words, self._lexicon)
-        return search_words(meant, self._lexicon)
+        return sought(meant, self._lexicon)
 
     @cached_property
     def _lexicon(self) -> Lexicon:
@@ -139,7 +140,7 @@ class LanguageRecommender(ScoringRecommender):
         return self.scores_of(self.user_vectors(requests))
 
     def scores_of(self, vectors: np.ndarray) -> np.ndarray:
-        """Scores of all items for user vectors float32 [n, M, inner], float32 [n, items]."""
+        """Scores of all items for user vectors float32 [n, M, inner + F], float32 [n, items]."""
         return all_scores(self.search.vectors, vectors)
 
     def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,8 +148,9 @@ class LanguageRecommender(ScoringRecommender):
         return self.search.top_k(self.user_vectors(requests), k, allowed)
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
-        """Rows of V, float32 [n, inner], by which items are alike."""
-        return rows_of(self.search.vectors, items)
+        """Rows of V without facts, float32 [n, inner], by which items are alike."""
+        rows = rows_of(self.search.vectors, items)
+        return rows[:, : rows.shape[1] - self._head.facts]
 
     @property
     def _rows(self) -> int:

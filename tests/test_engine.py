@@ -69,7 +69,7 @@ def test_scores_read_from_the_engine_are_the_heads_best(ready) -> None:
     scores = ((states[:, 1:] + states[:, :1]) @ inward.T @ table.T).max(axis=1)
     with torch.no_grad():
         own = torch.stack([alone(model, prompt)[-4:] for prompt in prompts])
-        np.testing.assert_allclose(scores, model.head.best(own, model.items()).numpy(), atol=1e-4)
+        np.testing.assert_allclose(scores, model.best(own, model.items()).numpy(), atol=1e-4)
 
 
 def test_no_prompts_no_states(ready) -> None:
@@ -161,7 +161,8 @@ def test_embeddings_of_items_are_computed_when_they_occur(checkpoints) -> None:
     found = rows(torch.arange(len(rows)))
     torch.testing.assert_close(found, expected.detach())
     assert not torch.equal(found[27], found[28])
-    table = np.broadcast_to(model.items().detach().numpy()[3], (50_000_000, 16))  # no memory behind it
+    row = model.items().detach().numpy()[3]
+    table = np.broadcast_to(row, (50_000_000, len(row)))  # no memory behind it
     many = NewRows.of(model, table)
     assert len(many) == 50_000_005
     torch.testing.assert_close(many(torch.tensor([49_999_999, 50_000_000])), found[[3, 24]])

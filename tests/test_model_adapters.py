@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import ARCHITECTURES, alone, builder_of, random_history, tiny_catalog, tuned
+from tiny_models import ARCHITECTURES, FACTS, alone, builder_of, random_history, tiny_catalog, tuned
 
 from llmrec.data.events import History
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.errors import LlmrecError
 from llmrec.items.encoders import HashEncoder
+from llmrec.items.search_vectors import SearchVectors
 from llmrec.model.adapters import merge
 from llmrec.model.assemble import fingerprint, load_model, save_model
 from llmrec.model.new_rows import NewRows
@@ -21,6 +22,7 @@ from llmrec.tune.goals import Ask, Asked
 from llmrec.tune.losses import RetrievalLoss
 from llmrec.tune.settings import ExampleSettings, LossSettings
 from llmrec.verbalize.objective import Objective
+from llmrec.verbalize.sought import Sought
 
 CATALOG = tiny_catalog()
 KINDS = {
@@ -36,12 +38,18 @@ NEW = {"items.id_part", "items.text_map.weight", "items.token_map.weight", "item
     "head.recent",
     "head.search_gate.weight",
     "head.search_gate.bias",
+    "head.recent_gate.weight",
+    "head.recent_gate.bias",
+    "head.fact_gate.weight",
+    "head.fact_gate.bias",
 }
 
 
 def wishing(history: History) -> Ask:
     """Every target is a red mug."""
-    return lambda cut, rng: Asked("wish", cut, history[cut].item, Objective(), "a red mug", "red mug")
+    return lambda cut, rng: Asked(
+        "wish", cut, history[cut].item, Objective(), "a red mug", Sought("red mug", (1.0, 0.0, 2.0))
+    )
 
 
 def batch_of(tokens) -> Batch:
@@ -49,7 +57,7 @@ def batch_of(tokens) -> Batch:
     settings = ExampleSettings(wish_share=1.0)
     builder = builder_of(CATALOG, tokens, wishing, examples=settings)
     examples = [builder.example(random_history(rng, 7, len(CATALOG)), {}, rng) for _ in range(3)]
-    return collate(examples, tokens.queries, 30, search=HashEncoder(12).encode)
+    return collate(examples, tokens.queries, 30, search=SearchVectors(lambda: HashEncoder(12), 12, FACTS))
 
 
 def train(model: TunedModel, tokens, steps: int = 3) -> dict[str, torch.Tensor]:
@@ -157,8 +165,8 @@ def test_new_tokens_start_about_as_large_as_words(checkpoints, name: str) -> Non
 def test_a_part_left_out_neither_counts_nor_trains(checkpoints, parts: str, unused: str) -> None:
     model, tokens, _ = tuned(checkpoints["llama"], CATALOG, KINDS["none"], parts=parts)
     gradients = train(model, tokens, steps=1)
-    # Search words need items with a text part.
-    assert f"items.{unused}" not in gradients and len(gradients) == (6 if parts == "id_only" else 8)
+    # Search words need items with a text part; facts need neither.
+    assert f"items.{unused}" not in gradients and len(gradients) == (10 if parts == "id_only" else 12)
     table = model.items().detach()
     with torch.no_grad():
         dict(model.items.named_parameters())[unused].add_(1.0)

@@ -58,7 +58,7 @@ def scores(checkpoint, training: bool, **items: object) -> torch.Tensor:
     loss = RetrievalLoss(model, LossSettings(), torch.ones(ITEMS))
     _, rows = loss._rows(batch)
     states = model(batch.ids, batch.visible, batch.positions, rows).flatten(0, 1)
-    return model.head.best(states[batch.query_rows], rows.values, batch.query_recent)
+    return model.best(states[batch.query_rows], rows.values, batch.query_recent)
 
 
 def test_without_any_id_part_the_scores_are_those_of_text_alone(checkpoints) -> None:

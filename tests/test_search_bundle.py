@@ -16,6 +16,7 @@ from tiny_models import save_checkpoint, tiny_prepared
 
 from llmrec.bundle import INDEX, Bundle
 from llmrec.change_items import add_items, retire_items, update_items
+from llmrec.data.fact_columns import FACTS
 from llmrec.decode.contract import Filters, Request
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.fit import fit
@@ -79,7 +80,7 @@ def test_a_bundle_is_searched_as_its_recipe_says(made: dict[str, Path]):
     assert plain.item_matrix().dtype == np.float32 and indexed.item_matrix().dtype == np.float16
     np.testing.assert_allclose(indexed.item_matrix(), plain.item_matrix(), rtol=1e-3, atol=1e-6)
     index = indexed.search().index
-    assert index is not None and (index.kind, index.items, index.inner) == ("hnsw", 24, 8)
+    assert index is not None and (index.kind, index.items, index.inner) == ("hnsw", 24, 8 + len(FACTS))
     parts = [name for name in indexed.manifest["parts"] if name.startswith(f"{INDEX}/")]
     names = ("index.json", "landmarks.npy", "neighbours.npy", "proposal.faiss")
     assert parts == [f"{INDEX}/{name}" for name in names]

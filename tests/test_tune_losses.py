@@ -30,6 +30,7 @@ def by_hand(model, batch, smoothing: float = 0.0) -> tuple[float, float]:
         states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1).double().numpy()
     table = model.items().detach().double().numpy()
     inward = model.head.inward.weight.detach().double().numpy()
+    learnt = np.arange(table.shape[1]) < table.shape[1] - model.head.facts
     means = []
     weights = RECENT_SCALE * model.head.recent.detach().double().numpy()
     for rows, targets, recent in (
@@ -39,7 +40,7 @@ def by_hand(model, batch, smoothing: float = 0.0) -> tuple[float, float]:
         losses = []
         for some, target, newest in zip(rows.numpy(), targets.numpy(), recent.numpy(), strict=True):
             known = newest >= 0  # the newest items' rows of V are in every user vector
-            memory = weights[known] @ table[newest[known]]
+            memory = weights[known] @ table[newest[known]] * learnt  # facts are not summed up
             if len(some) > 1:  # the state at the history's end is added to that of each query
                 vectors = [states[some[0]] + states[row] for row in some[1:]]
             else:
@@ -65,12 +66,13 @@ def test_the_best_query_counts(ready) -> None:
     # W = U V^T: the inner product with the hidden state itself.
     outward = table @ model.head.inward.weight
     with_history = ((states[:, 1:] + states[:, :1]) @ outward.T).max(dim=1).values
-    torch.testing.assert_close(model.head.best(states, table), with_history)
+    torch.testing.assert_close(model.best(states, table), with_history)
     plain = QueryHead(32, model.head.inward.out_features, 3, history_state=False)
     plain.load_state_dict(
         {n: v for n, v in model.head.state_dict().items() if n == "queries" or n.startswith("inward")}
     )
-    torch.testing.assert_close(plain.best(states, table), (states[:, 1:] @ outward.T).max(dim=1).values)
+    of_queries = best_scores(plain.at_wish(states, None, None, None), table)
+    torch.testing.assert_close(of_queries, (states[:, 1:] @ outward.T).max(dim=1).values)
 
 
 @pytest.mark.parametrize("queries", [1, 2, 5])
@@ -134,7 +136,9 @@ def test_a_loss_without_weight_is_not_computed(ready) -> None:
         torch.testing.assert_close(some[other], both[other])
         some[0].backward(retain_graph=True)  # a distributed wrapper waits for every parameter
         some[1].backward()
-        used = {n: v for n, v in model.named_parameters() if v.requires_grad and "search" not in n}
+        # Nothing is sought in this batch.
+        sought = ("head.search_gate", "head.fact_gate")
+        used = {n: v for n, v in model.named_parameters() if v.requires_grad and not n.startswith(sought)}
         assert all(value.grad is not None for value in used.values())
 
 
@@ -161,7 +165,7 @@ def test_newcomers_are_in_no_softmax(ready) -> None:
         with torch.no_grad():
             table = model.items()
             states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)[batch.query_rows]
-            scores = model.head.best(states, table, batch.query_recent)[:, ~newcomer]
+            scores = model.best(states, table, batch.query_recent)[:, ~newcomer]
             places = torch.cumsum(~newcomer, 0)[batch.query_targets] - 1
         torch.testing.assert_close(losses["full"][1], torch.nn.functional.cross_entropy(scores, places))
     finally:

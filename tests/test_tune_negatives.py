@@ -184,7 +184,7 @@ def test_hard_negatives_are_the_models_own_best(checkpoints, monkeypatch, newcom
     model.eval()
     with torch.no_grad():
         states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
-        scores = model.head.best(states[batch.query_rows], model.items(), batch.query_recent)
+        scores = model.best(states[batch.query_rows], model.items(), batch.query_recent)
     scores.scatter_(1, batch.query_targets[:, None], -torch.inf)
     if known is not None:
         scores[:, ::5] = -torch.inf

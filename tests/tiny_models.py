@@ -141,6 +141,10 @@ def random_history(
     return tuple(events)
 
 
+FACTS = 3
+"""Facts of each item of a `tuned` model."""
+
+
 def tuned(
     checkpoint: Path,
     catalog: Catalog,
@@ -156,7 +160,9 @@ def tuned(
     vectors = np.random.default_rng(0).standard_normal((len(catalog), 12)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     torch.manual_seed(1)
-    model, _ = new_model(settings, vectors, tokens.base, dropout=0.0)
+    facts = np.random.default_rng(1).standard_normal((len(catalog), FACTS)).astype(np.float32)
+    facts[0, 1] = np.nan
+    model, _ = new_model(settings, vectors, tokens.base, dropout=0.0, facts=facts)
     return model.eval(), tokens, settings
 
 

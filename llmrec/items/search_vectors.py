@@ -1,4 +1,4 @@
-"""Vectors of search words, by the encoder that made those of the items' texts."""
+"""What wishes seek as vectors: search words by the encoder of the items' texts, and the facts beside them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from functools import cached_property
 import numpy as np
 
 from llmrec.items.encoders import Encoder
+from llmrec.verbalize.sought import Sought
 
 _KEPT = 10_000
 """Texts that are kept when more and more are asked for."""
 
 
 class SearchVectors:
-    """Looks vectors of texts up, and makes them when they are new; "" is the zero vector."""
+    """Looks vectors of search words up, and makes them when they are new; without words they are zero."""
 
-    def __init__(self, encoder: Callable[[], Encoder], width: int) -> None:
-        """`encoder` is called when the first new text comes; `width` is that of its vectors."""
+    def __init__(self, encoder: Callable[[], Encoder], width: int, facts: int = 0) -> None:
+        """`encoder` is called when the first new text comes; `width` is that of its vectors.
+
+        With width 0 words do not count, with `facts` 0 facts do not.
+        """
         self._make_encoder = encoder
         self._width = width
+        self._facts = facts
         self._known: dict[str, np.ndarray] = {}
         self._kept: frozenset[str] = frozenset()
 
@@ -28,8 +33,9 @@ class SearchVectors:
         self._known |= dict(zip(texts, vectors, strict=True))
         self._kept = frozenset(self._known)
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32 [texts, width]; zeros for ""."""
+    def __call__(self, sought: Sequence[Sought]) -> np.ndarray:
+        """float32 [sought, width + facts]: unit vectors of the words, zeros for none, then the facts."""
+        texts = [each.words if self._width else "" for each in sought]
         new = [text for text in dict.fromkeys(texts) if text and text not in self._known]
         if new:
             if len(self._known) - len(self._kept) > _KEPT:
@@ -37,10 +43,12 @@ class SearchVectors:
                     text: self._known[text] for text in self._kept | (set(texts) & set(self._known))
                 }
             self._known |= dict(zip(new, self._encoder.encode(new), strict=True))
-        found = np.zeros((len(texts), self._width), dtype=np.float32)
-        for row, text in enumerate(texts):
+        found = np.zeros((len(sought), self._width + self._facts), dtype=np.float32)
+        for row, (text, each) in enumerate(zip(texts, sought, strict=True)):
             if text:
-                found[row] = self._known[text]
+                found[row, : self._width] = self._known[text]
+            if self._facts and each.facts:
+                found[row, self._width :] = each.facts
         return found
 
     @cached_property

@@ -36,19 +36,30 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def new_model(
-    settings: ModelSettings, text_vectors: np.ndarray, base: int, dropout: float
+    settings: ModelSettings,
+    text_vectors: np.ndarray,
+    base: int,
+    dropout: float,
+    facts: np.ndarray | None = None,
 ) -> tuple[TunedModel, str]:
     """An untrained model and the fingerprint of its base. New parts are drawn from torch's generator.
 
-    `text_vectors` [items, width], `base` the number of word ids (`model.tokens.PromptTokens.base`).
+    `text_vectors` [items, width], `base` the number of word ids (`model.tokens.PromptTokens.base`), `facts`
+    [items, F] as `data.fact_columns` makes them, None for a model without.
     """
     backbone = load_backbone(settings.name, layers=settings.layers, random=settings.random)
     mark = fingerprint(backbone)
-    return _around(adapt(backbone, settings.adapter), settings, text_vectors, base, dropout), mark
+    known = torch.from_numpy(facts) if settings.head.facts and facts is not None else None
+    return _around(adapt(backbone, settings.adapter), settings, text_vectors, base, dropout, known), mark
 
 
 def _around(
-    backbone: torch.nn.Module, settings: ModelSettings, text_vectors: np.ndarray, base: int, dropout: float
+    backbone: torch.nn.Module,
+    settings: ModelSettings,
+    text_vectors: np.ndarray,
+    base: int,
+    dropout: float,
+    facts: torch.Tensor | None,
 ) -> TunedModel:
     """Item tokens and query head around an adapted backbone."""
     model = causal_lm(backbone)
@@ -64,6 +75,7 @@ def _around(
         spread,
         settings.items.dropout,
         settings.items.without_id,
+        facts,
     )
     head = QueryHead(
         width,
@@ -73,6 +85,7 @@ def _around(
         settings.head.history_state,
         settings.head.recent,
         settings.head.search and settings.items.parts != "id_only",
+        items.facts.shape[1],
     )
     head.start_from(items.token_map.weight, INNER_STD)
     return TunedModel(backbone, items, head, base, dropout)
@@ -113,11 +126,16 @@ def load_model(
         adapted = load_adapter(backbone, directory / "adapter")
     parts = load_file(directory / "new_parts.safetensors")
     vectors = np.load(directory / "text_vectors.npy", allow_pickle=False)
-    # Bundles from before search words counted have no gate for them, and no center of the texts.
+    # Bundles from before search words counted have no gate for them, and no center of the texts; those from
+    # before there were facts have none, and no gate for the newest items.
     head = replace(settings.head, search="head.search_gate.weight" in parts)
     settings = replace(settings, head=head)
-    model = _around(adapted, settings, vectors, int(parts.pop("base").item()), 0.0)
+    model = _around(adapted, settings, vectors, int(parts.pop("base").item()), 0.0, parts.get("items.facts"))
     parts.setdefault("items.center", torch.zeros_like(model.items.center))
+    for name, module in (("items.", model.items), ("head.", model.head)):
+        for key in ("fact_mean", "fact_spread", "facts", "recent_gate.weight", "recent_gate.bias"):
+            if key in (own := module.state_dict()):
+                parts.setdefault(name + key, own[key])
     try:
         for prefix, module in (("items.", model.items), ("head.", model.head)):
             own = {name.removeprefix(prefix): v for name, v in parts.items() if name.startswith(prefix)}

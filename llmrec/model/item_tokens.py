@@ -14,13 +14,15 @@ from llmrec.model.settings import PARTS
 
 INNER_STD = 0.05
 """Spread of the item vectors at the start."""
+FACT_STD = 0.1
+"""Spread of each fact in the rows of V."""
 _PRINCIPAL = 100_000
 """Items whose texts decide the principal axes, the first of the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRows:
-    """Rows of V computed once for a step: `values` [rows, inner] of the catalogue's items `index`.
+    """Rows of V computed once for a step: `values` [rows, inner + F] of the catalogue's items `index`.
 
     `index` is int64 [rows] and sorted, None for the whole catalogue.
     """
@@ -29,7 +31,7 @@ class ItemRows:
     index: Tensor | None = None
 
     def at(self, items: Tensor) -> Tensor:
-        """Rows [..., inner] of catalogue indices [...], all of which must be among `index`."""
+        """Rows [..., inner + F] of catalogue indices [...], all of which must be among `index`."""
         return functional.embedding(self.places(items), self.values)
 
     def places(self, items: Tensor) -> Tensor:
@@ -38,17 +40,25 @@ class ItemRows:
 
 
 class ItemTokens(nn.Module):
-    """The table V [items, inner] and the tokens made of it.
+    """The table V [items, inner + F] and the tokens made of it.
 
     V = id part + text part: a free row an item, which tells items apart, and a linear map of the frozen
     text vector less the mean of all, which reaches items never seen (URM: V_dis and V_trans). The token of
     an item in a prompt is a linear map of its row of V to the backbone's hidden width; the same table
     answers at the output, W = V U^T (see `query_head`), so what is learnt at one end serves the other.
+
+    With facts (`data.fact_columns`), rows of V end in F columns more, which do not train and are no part of
+    tokens: what is known of an item besides its text, less the mean over the catalogue, each of one spread.
     """
 
     text_vectors: Tensor
     center: Tensor
     """Mean of the text vectors at the time of training: what all texts of the catalogue share."""
+    facts: Tensor
+    """float32 [items, F], as they stand in the rows of V; zero where unknown."""
+    fact_mean: Tensor
+    fact_spread: Tensor
+    """float32 [F]: of the raw facts at the time of training; a spread of 0 is a fact that tells nothing."""
     newcomer: Tensor | None
     """bool [items]: items without an id part of their own, None when there are none; see `ItemSettings`."""
 
@@ -61,10 +71,11 @@ class ItemTokens(nn.Module):
         embedding_std: float = 0.02,
         dropout: float = 0.0,
         without_id: str = "mean",
+        facts: Tensor | None = None,
     ) -> None:
         """`text_vectors` [items, text width], unit rows; `embedding_std`: spread of the words' embeddings.
 
-        `dropout` and `without_id` as in `model.settings.ItemSettings`.
+        `dropout` and `without_id` as in `model.settings.ItemSettings`; `facts` [items, F] raw, NaN unknown.
         """
         super().__init__()
         if parts not in PARTS:
@@ -76,6 +87,11 @@ class ItemTokens(nn.Module):
         self.register_buffer("newcomer", None, persistent=False)
         self.register_buffer("text_vectors", text_vectors.float(), persistent=False)
         self.register_buffer("center", self.text_vectors.mean(0))
+        raw = torch.zeros(items, 0) if facts is None else facts.float()
+        mean = raw.nanmean(0).nan_to_num()
+        self.register_buffer("fact_mean", mean)
+        self.register_buffer("fact_spread", (raw - mean).square().nanmean(0).nan_to_num().sqrt())
+        self.register_buffer("facts", self.scaled_facts(raw))
         self.id_part = nn.Parameter(torch.randn(items, inner) * INNER_STD)
         self.text_map = nn.Linear(width, inner, bias=False)
         nn.init.normal_(self.text_map.weight, std=INNER_STD)
@@ -86,6 +102,12 @@ class ItemTokens(nn.Module):
         # Tokens start about as large as words: the rows of V have spread INNER_STD for each part.
         nn.init.normal_(self.token_map.weight, std=embedding_std / (math.sqrt(2 * inner) * INNER_STD))
         nn.init.zeros_(self.token_map.bias)
+
+    def scaled_facts(self, raw: Tensor) -> Tensor:
+        """Raw facts [n, F], NaN unknown, as they stand in rows of V."""
+        told = self.fact_spread > 1e-9
+        scaled = (raw - self.fact_mean) * (told * FACT_STD / self.fact_spread.clamp(min=1e-9))
+        return scaled.nan_to_num()
 
     def start_from(self, factors: np.ndarray) -> None:
         """Let both parts start from what is known before training.
@@ -123,10 +145,15 @@ class ItemTokens(nn.Module):
         return ids.mean(0) if self.newcomer is None else ids[~self.newcomer].mean(0)
 
     def forward(self, index: Tensor | None = None) -> Tensor:
-        """Rows of V, float [len(index), inner]; all of them without `index`.
+        """Rows of V, float [len(index), inner + F]; all of them without `index`.
 
         In training each call draws anew which items do without their id part: make the rows of a step once.
         """
+        facts = self.facts if index is None else self.facts[index]
+        return torch.cat([self._learnt(index), facts], dim=1) if facts.shape[1] else self._learnt(index)
+
+    def _learnt(self, index: Tensor | None) -> Tensor:
+        """The id part and the text part together, [len(index), inner]."""
         if self.parts == "id_only":
             return self._ids(index)
         vectors = self.text_vectors if index is None else self.text_vectors[index]
@@ -153,6 +180,6 @@ class ItemTokens(nn.Module):
         return ItemRows(self(index), index)
 
     def tokens(self, table: Tensor) -> Tensor:
-        """Token embeddings [..., hidden] of rows of V [..., inner]."""
-        tokens: Tensor = self.token_map(table)
+        """Token embeddings [..., hidden] of rows of V [..., inner + F], of which facts are no part."""
+        tokens: Tensor = self.token_map(table[..., : self.token_map.in_features])
         return tokens

@@ -18,7 +18,10 @@ class NewRows:
     """
 
     def __init__(self, table: np.ndarray, token_map: nn.Linear, others: Tensor) -> None:
-        """`table` is V [items, inner], perhaps memory-mapped; `others` [queries + soft prompt, hidden]."""
+        """`table` is V [items, inner + F], perhaps memory-mapped.
+
+        `others` [queries + soft prompt, hidden] are the query tokens and behind them the soft prompt.
+        """
         self._table = table
         bias = token_map.bias.detach().float().cpu()
         self._weight, self._bias = token_map.weight.detach().float().cpu(), bias
@@ -42,7 +45,8 @@ class NewRows:
         """Embeddings float32 [n, hidden], on the CPU, of `rows` int64 [n]."""
         items = len(self._table)
         is_item = rows < items
-        named = np.array(self._table[rows[is_item].numpy()], dtype=np.float32)
+        inner = self._weight.shape[1]
+        named = np.array(self._table[rows[is_item].numpy(), :inner], dtype=np.float32)
         found = torch.empty(len(rows), self._weight.shape[0])
         found[is_item] = nn.functional.linear(torch.from_numpy(named), self._weight, self._bias)
         found[~is_item] = self._others[rows[~is_item] - items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ RECENT_SCALE = 10.0
 """What the newest item's row counts at the start; rows are small (see `item_tokens.INNER_STD`)."""
 SEARCH_SCALE = 30.0
 """What the text part of the search words counts at the start."""
+FACT_SCALE = 10.0
+"""What a wanted fact counts at the start; facts have spread `item_tokens.FACT_STD`."""
 _USUAL_INNER = 128
 """The width of V at which the two scales count once; inner products grow with the width."""
 
@@ -29,12 +32,17 @@ class QueryHead(nn.Module):
 
     With `recent` = K, which URM does not have either, every user vector has in it the sum of the rows of V
     of the newest K items, the d-th newest times `RECENT_SCALE` and a learnt weight that starts like 1 / d:
-    the model starts at what sequential rules know, and learns what to change.
+    the model starts at what sequential rules know, and learns what to change. At a query a gate that its
+    state decides multiplies the sum: how much the past counts depends on what is asked.
 
     With `search`, the search words of a wish (`verbalize.search_words`) go through the text encoder and the
     text map of the items (V_trans of URM section 1.4). What comes out, times `SEARCH_SCALE` and a gate that
     each query's state decides, is added to that query's vector: the model starts at what a search in the
     items' texts finds, and learns when to follow it. Without search words nothing is added.
+
+    With `facts` = F, rows of V end in F numbers that are known of the items, not learnt (`item_tokens`), and
+    user vectors in what these count: a map of the state that starts at zero, and at the queries of a wish
+    that wants some of them `FACT_SCALE` times a gate for each.
     """
 
     def __init__(
@@ -46,17 +54,22 @@ class QueryHead(nn.Module):
         history_state: bool = True,
         recent: int = 0,
         search: bool = False,
+        facts: int = 0,
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(queries, hidden) * embedding_std)
-        self.inward = nn.Linear(hidden, inner, bias=False)
+        self.facts = facts
+        self.inward = nn.Linear(hidden, inner + facts, bias=False)
+        with torch.no_grad():
+            self.inward.weight[inner:] = 0
         self.history_state = history_state
         if recent:
             self.recent = nn.Parameter(_USUAL_INNER / inner / torch.arange(1, recent + 1))
+            self.recent_gate = _gate(hidden, 1, 1.0)
         if search:
-            self.search_gate = nn.Linear(hidden, 1)
-            nn.init.zeros_(self.search_gate.weight)
-            nn.init.constant_(self.search_gate.bias, _USUAL_INNER / inner)
+            self.search_gate = _gate(hidden, 1, _USUAL_INNER / inner)
+        if facts:
+            self.fact_gate = _gate(hidden, facts, 1.0)
 
     def start_from(self, token_map: Tensor, spread: float) -> None:
         """Let U start as the way back from tokens to rows of V: <U^T token(v), v'> is about <v, v'>.
@@ -65,17 +78,27 @@ class QueryHead(nn.Module):
         stream still knows of the last item then counts from the first step.
         """
         with torch.no_grad():
-            self.inward.weight.copy_(token_map.T * (spread / token_map.norm(dim=0).square().mean()))
+            back = token_map.T * (spread / token_map.norm(dim=0).square().mean())
+            self.inward.weight[: len(back)] = back
 
     def vectors(self, states: Tensor) -> Tensor:
-        """User vectors [..., inner] of hidden states [..., hidden]."""
+        """User vectors [..., inner + F] of hidden states [..., hidden]."""
         vectors: Tensor = self.inward(states)
         return vectors
 
     def at_queries(self, vectors: Tensor) -> Tensor:
-        """User vectors [..., M, inner] of the M queries from [..., 1 + M, inner]; see the class."""
+        """User vectors [..., M, inner + F] of the M queries from [..., 1 + M, inner + F]; see the class."""
         queries = vectors[..., 1:, :]
         return queries + vectors[..., :1, :] if self.history_state else queries
+
+    @property
+    def slow(self) -> float:
+        """What states are multiplied with at the gate of the newest items.
+
+        Rows of V know the pairs of items that the model trains on: a gate that learns as fast as the others
+        opens too wide for users to come.
+        """
+        return 1 / math.sqrt(self.inward.in_features)
 
     @property
     def remembered(self) -> int:
@@ -83,41 +106,49 @@ class QueryHead(nn.Module):
         return len(self.recent) if hasattr(self, "recent") else 0
 
     def of_recent(self, table: Tensor, recent: Tensor) -> Tensor:
-        """Weighted sums [n, inner] of the rows of `table` [rows, inner] at `recent` int64 [n, K].
+        """Weighted sums [n, inner + F] of the rows of `table` [rows, inner + F] at `recent` int64 [n, K].
 
-        The newest item stands first, -1 for none.
+        The newest item stands first, -1 for none. The facts of items are not summed up: zeros stand there.
         """
         weights = RECENT_SCALE * self.recent * (recent >= 0)
-        return functional.embedding_bag(
+        table = table[:, : table.shape[1] - self.facts]
+        found = functional.embedding_bag(
             recent.clamp(min=0), table, mode="sum", per_sample_weights=weights.to(table.dtype)
         )
+        return functional.pad(found, (0, self.facts))
 
     @property
     def searches(self) -> bool:
         """Whether search words count."""
         return hasattr(self, "search_gate")
 
-    def of_search(self, states: Tensor, text: Tensor) -> Tensor:
-        """What search words add to the queries [n, M, inner], from their states [n, 1 + M, hidden].
-
-        `text` [n, inner] is the text part of the words, zero where there are none.
-        """
-        gate: Tensor = self.search_gate(states[:, 1:])
-        return SEARCH_SCALE * gate * text[:, None]
-
-    def best(
-        self, states: Tensor, table: Tensor, recent: Tensor | None = None, text: Tensor | None = None
+    def at_wish(
+        self, states: Tensor, recent: Tensor | None, text: Tensor | None, facts: Tensor | None
     ) -> Tensor:
-        """Scores [n, items] of states [n, 1 + M, hidden]: the maximum over the M queries.
+        """User vectors [n, M, inner + F] of the queries, from their states [n, 1 + M, hidden].
 
-        `recent` int64 [n, K] are the newest items, -1 for none; `text` as in `of_search`.
+        `recent` [n, inner + F] is what `of_recent` makes of the newest items; `text` [n, inner] the text part
+        of the search words, zero where there are none; `facts` [n, F] how much each fact is wanted.
         """
         vectors = self.at_queries(self.vectors(states))
+        queries = states[..., 1:, :]
         if recent is not None and self.remembered:
-            vectors = vectors + self.of_recent(table, recent)[:, None]
+            vectors = vectors + self.recent_gate(queries * self.slow) * recent[:, None]
         if text is not None and self.searches:
-            vectors = vectors + self.of_search(states, text)
-        return best_scores(vectors, table)
+            found = SEARCH_SCALE * self.search_gate(queries) * text[:, None]
+            vectors = vectors + functional.pad(found, (0, self.facts))
+        if facts is not None and self.facts:
+            found = FACT_SCALE * self.fact_gate(queries) * facts[:, None]
+            vectors = vectors + functional.pad(found, (vectors.shape[-1] - self.facts, 0))
+        return vectors
+
+
+def _gate(hidden: int, outputs: int, start: float) -> nn.Linear:
+    """A map of states that is `start` everywhere before it learns."""
+    gate = nn.Linear(hidden, outputs)
+    nn.init.zeros_(gate.weight)
+    nn.init.constant_(gate.bias, start)
+    return gate
 
 
 def best_scores(vectors: Tensor, table: Tensor) -> Tensor:

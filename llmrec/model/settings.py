@@ -86,12 +86,14 @@ class HeadSettings:
     """`history_state`: add the state at the history's end to each query's (see `model.query_head`).
 
     `recent`: how many of the newest items' rows of V are added to every user vector (0: none). `search`: add
-    what the search words of a wish are near to; needs items with a text part.
+    what the search words of a wish are near to; needs items with a text part. `facts`: let user vectors
+    prefer facts of items (`data.fact_columns`), as a wish wants them and as the history teaches.
     """
 
     history_state: bool = True
     recent: int = 30
     search: bool = True
+    facts: bool = True
 
     def __post_init__(self) -> None:
         if self.recent < 0:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from llmrec.model.adapters import causal_lm, soft_prompt
 from llmrec.model.attention import attention_inputs
 from llmrec.model.item_tokens import ItemRows, ItemTokens
-from llmrec.model.query_head import QueryHead
+from llmrec.model.query_head import QueryHead, best_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,14 +56,28 @@ class TunedModel(nn.Module):
             is_other[..., None], other[ids[is_other] - first_query].to(embedded.dtype)
         )
 
-    def of_search(self, states: Tensor, vectors: Tensor) -> Tensor:
-        """What the search words' `vectors` [n, text width] add to the M queries, [n, M, inner].
+    def query_vectors(self, states: Tensor, recent: Tensor | None, search: Tensor) -> Tensor:
+        """User vectors [n, M, inner + F] of the queries; see `QueryHead.at_wish` for states and `recent`.
 
-        `states` [n, 1 + M, hidden] are those that the head reads; without search words a zero.
+        `search` [n, text width + F] is what is sought (`items.search_vectors`), of width 0 where nothing is.
         """
-        if not self.head.searches or vectors.shape[1] == 0:
-            return torch.zeros(1, 1, 1, device=states.device)
-        return self.head.of_search(states, self.items.of_search(vectors))
+        head, text, facts = self.head, None, None
+        if search.shape[1]:
+            width = search.shape[1] - head.facts
+            text = self.items.of_search(search[:, :width]) if head.searches else None
+            facts = search[:, width:]
+        return head.at_wish(states, recent, text, facts)
+
+    def best(
+        self, states: Tensor, table: Tensor, recent: Tensor | None = None, search: Tensor | None = None
+    ) -> Tensor:
+        """Scores [n, items] of states [n, 1 + M, hidden] over `table` [items, inner + F]: the best query's.
+
+        `recent` int64 [n, K] are the newest items, -1 for none; `search` as in `query_vectors`.
+        """
+        past = None if recent is None or not self.head.remembered else self.head.of_recent(table, recent)
+        nothing = states.new_zeros(len(states), 0)
+        return best_scores(self.query_vectors(states, past, nothing if search is None else search), table)
 
     def forward(
         self, ids: Tensor, visible: Tensor, positions: Tensor, rows: ItemRows | None = None

@@ -19,19 +19,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.verbalize.sought import Sought
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
     """Token ids that stand after the first `cut` tokens (`events` events) of the head, and their target.
 
-    `search` are the search words of its wish.
+    `search` is what its wish seeks.
     """
 
     cut: int
     ids: Sequence[int]
     target: int
     events: int = 0
-    search: str = ""
+    search: Sought = Sought()
     goal: str = ""
 
 
@@ -64,7 +66,8 @@ class Batch:
     token before the cut, then the queries), query_targets int64 [p].
     item_recent int64 [n, K] and query_recent [p, K]: the newest items before each, -1 for none.
     item_of int64 [n] and query_of [p]: which example of the step each belongs to.
-    query_search float32 [p, text width]: vectors of the search words, zero for none; width 0 without them.
+    query_search float32 [p, text width + F]: what is sought (`items.search_vectors`), zero for nothing; width
+    0 where nothing ever is.
     `tokens` counts real tokens, padding left out; `places` those of all rows.
     """
 
@@ -101,11 +104,11 @@ def collate(
     queries: int,
     recent: int = 0,
     pack: bool = False,
-    search: Callable[[Sequence[str]], np.ndarray] | None = None,
+    search: Callable[[Sequence[Sought]], np.ndarray] | None = None,
 ) -> Batch:
     """Pad and mask examples whose tails each end with `queries` query tokens; `recent` is K of `Batch`.
 
-    With `pack` examples may share rows. `search` gives the vectors of search words.
+    With `pack` examples may share rows. `search` gives vectors of what is sought.
     """
     rows, starts, shape = _places([example.length for example in examples], pack)
     length = shape[1]
@@ -133,8 +136,8 @@ def collate(
             visible[row, begin:end, begin:end] = causal[: end - begin, : end - begin]
             at_queries = range(row * length + end - queries, row * length + end)
             prompts.add([row * length + cut - 1, *at_queries], tail.target, newest[tail.events], number)
-    words = [tail.search for example in examples for tail in example.tails]
-    found = np.zeros((len(words), 0), dtype=np.float32) if search is None else search(words)
+    sought = [tail.search for example in examples for tail in example.tails]
+    found = np.zeros((len(sought), 0), dtype=np.float32) if search is None else search(sought)
     item_rows, item_targets, item_recent, item_of = items.tensors()
     query_rows, query_targets, query_recent, query_of = prompts.tensors(1 + queries)
     return Batch(

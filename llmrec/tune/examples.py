@@ -27,6 +27,7 @@ from llmrec.tune.collate import Example, Tail
 from llmrec.tune.goals import Ask, GoalMaker, spans
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.render import Verbalizer
+from llmrec.verbalize.sought import Sought
 
 Goals = Callable[[History], Ask]
 """What can be asked of one user's whole history: `GoalMaker.on`."""
@@ -136,7 +137,12 @@ class ExampleBuilder:
         return self.tokens.encode(self.verbalizer.prompt(seen, words).tail)
 
     def question(
-        self, history: History, words: str, attributes: dict[str, Any], target: int, search: str = ""
+        self,
+        history: History,
+        words: str,
+        attributes: dict[str, Any],
+        target: int,
+        search: Sought = Sought(),  # noqa: B008
     ) -> Example:
         """A prompt as it is asked, with its answer: for validation."""
         prompt, kept = self.tokens.fit(self.verbalizer, history, words, attributes)
@@ -203,6 +209,7 @@ def build_examples(
             "targets": integers,
             "events": integers,
             "searches": List(Value("string")),
+            "wanted": List(List(Value("float32"))),
             "goals": List(Value("string")),
             "items": integers,
             "length": Value("int32"),
@@ -258,7 +265,8 @@ def _rows(
                         "tails": [list(tail.ids) for tail in example.tails],
                         "targets": [tail.target for tail in example.tails],
                         "events": [tail.events for tail in example.tails],
-                        "searches": [tail.search for tail in example.tails],
+                        "searches": [tail.search.words for tail in example.tails],
+                        "wanted": [list(tail.search.facts) for tail in example.tails],
                         "goals": [tail.goal for tail in example.tails],
                         "items": list(example.items),
                         "length": example.length,
@@ -272,9 +280,9 @@ class ExampleTable:
         from datasets import load_from_disk
 
         self.settings: dict[str, Any] = read_json(directory / "settings.json", "training examples")
-        if "goals" not in self.settings:
-            raise DataError(f"{directory} was written by an older llmrec: remove it, it is made again")
         self._table = load_from_disk(str(directory / "table"))
+        if "goals" not in self.settings or "wanted" not in self._table.column_names:
+            raise DataError(f"{directory} was written by an older llmrec: remove it, it is made again")
         self._lengths = np.asarray(self._table["length"][:])
         self._versions = np.asarray(self._table["version"][:])
 
@@ -283,13 +291,16 @@ class ExampleTable:
 
     def __getitem__(self, row: int) -> Example:
         values = self._table[int(row)]
-        names = ("cuts", "tails", "targets", "events", "searches", "goals")
+        names = ("cuts", "tails", "targets", "events", "searches", "wanted", "goals")
         tails = zip(*(values[name] for name in names), strict=True)
         return Example(
             values["head"],
             values["item_at"],
             values["next_item"],
-            [Tail(*tail) for tail in tails],
+            [
+                Tail(cut, ids, target, events, Sought(words, tuple(facts)), goal)
+                for cut, ids, target, events, words, facts, goal in tails
+            ],
             values["items"],
         )
 

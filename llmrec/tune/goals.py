@@ -23,7 +23,7 @@ from llmrec.verbalize.goals import FILE, PAIRS, TARGET, Goal, GoalTable
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.saying import pick
-from llmrec.verbalize.search_words import search_words
+from llmrec.verbalize.sought import Sought, sought
 from llmrec.verbalize.templates import Templates
 from llmrec.verbalize.wishes import WishMaker
 
@@ -36,7 +36,7 @@ class Asked:
     """A question that behaviour answers.
 
     `at` is the place of the target event in the history, `target` its item. `words` say the objective,
-    `search` what of it texts can be near to.
+    `search` is what it seeks.
     """
 
     goal: str
@@ -44,7 +44,7 @@ class Asked:
     target: int
     objective: Objective
     words: str = ""
-    search: str = ""
+    search: Sought = Sought()
 
 
 Ask = Callable[[int, np.random.Generator], Asked | None]
@@ -201,7 +201,7 @@ class GoalMaker:
     def said(self, asked: Asked, rng: np.random.Generator, wordings: str = "train") -> Asked:
         """The same question in words of one set ("train" or "heldout")."""
         words = self.maker.say(asked.objective, rng, wordings)
-        return replace(asked, words=words, search=search_words(asked.objective, self.maker.lexicon))
+        return replace(asked, words=words, search=sought(asked.objective, self.maker.lexicon))
 
     def leaves_out_seen(self, objective: Objective) -> bool:
         """Whether lists for a goal leave out the items of the history: where people have each item once.

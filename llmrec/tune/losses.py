@@ -41,11 +41,11 @@ class RetrievalLoss(nn.Module):
         states = self.model(batch.ids, batch.visible, batch.positions, rows).flatten(0, 1)
         with torch.autocast(states.device.type, enabled=False):  # scores and softmax too
             states = self.model.dropout(states.float())
-            vectors = self.model.head.vectors(states)
-            at_items = vectors[batch.item_rows] + self._of_recent(rows, batch.item_recent)
-            at_queries = self.model.head.at_queries(vectors[batch.query_rows])
-            at_queries = at_queries + self._of_recent(rows, batch.query_recent)[..., None, :]
-            at_queries = at_queries + self.model.of_search(states[batch.query_rows], batch.query_search)
+            at_items = self.model.head.vectors(states[batch.item_rows])
+            if (past := self._of_recent(rows, batch.item_recent)) is not None:
+                at_items = at_items + past
+            past = self._of_recent(rows, batch.query_recent)
+            at_queries = self.model.query_vectors(states[batch.query_rows], past, batch.query_search)
             weights = self.settings.sequence_weight, self.settings.query_weight
             reads = (
                 (at_items[:, None], batch.item_targets, batch.item_of),
@@ -72,17 +72,17 @@ class RetrievalLoss(nn.Module):
         needed = torch.cat([prompts, targets, candidates.items, recent[recent >= 0]])
         return candidates, items.rows(torch.unique(needed))
 
-    def _of_recent(self, rows: ItemRows, recent: Tensor) -> Tensor:
-        """What the newest items [n, K] make of user vectors, [n, inner]; zero without K."""
+    def _of_recent(self, rows: ItemRows, recent: Tensor) -> Tensor | None:
+        """What the newest items [n, K] make of user vectors, [n, inner + F]; None without K."""
         if not self.model.head.remembered:
-            return torch.zeros(1, device=recent.device)
+            return None
         places = torch.where(recent >= 0, rows.places(recent.clamp(min=0)), -1)
         return self.model.head.of_recent(rows.values, places)
 
     def _loss(
         self, rows: ItemRows, candidates: Candidates | None, vectors: Tensor, targets: Tensor, of: Tensor
     ) -> Tensor:
-        """Cross-entropy of user vectors [n, M, inner] against targets [n], the best query counting."""
+        """Cross-entropy of user vectors [n, M, inner + F] against targets [n], the best query counting."""
         if len(targets) == 0:
             return vectors.sum() * 0.0
         smoothing = self.settings.label_smoothing

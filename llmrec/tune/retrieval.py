@@ -33,6 +33,7 @@ from llmrec.tune.examples import ExampleTable
 from llmrec.tune.losses import RetrievalLoss
 from llmrec.tune.settings import TrainSettings
 from llmrec.tune.validation import ndcg_at_10, target_ranks
+from llmrec.verbalize.sought import Sought
 
 
 def precision_of(settings: TrainSettings) -> str:
@@ -56,11 +57,11 @@ class RetrievalTrainer:
         questions: Mapping[str, Sequence[tuple[Example, np.ndarray]]],
         settings: TrainSettings,
         directory: Path,
-        search: Callable[[Sequence[str]], np.ndarray] | None = None,
+        search: Callable[[Sequence[Sought]], np.ndarray] | None = None,
     ) -> None:
         """`questions`: sets of validation prompts by name, each prompt with the items to leave out.
 
-        The run keeps the weights with the best mean over the sets. `search` gives vectors of search words.
+        The run keeps the weights with the best mean over the sets. `search` gives vectors of what is sought.
         """
         self.settings = settings
         self.directory = Path(directory)

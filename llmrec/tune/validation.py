@@ -10,6 +10,7 @@ import torch
 
 from llmrec.model.tuned import TunedModel
 from llmrec.tune.collate import Example, collate
+from llmrec.verbalize.sought import Sought
 
 
 @torch.no_grad()
@@ -19,12 +20,12 @@ def target_ranks(
     queries: int,
     batch: int,
     device: torch.device,
-    search: Callable[[Sequence[str]], np.ndarray] | None = None,
+    search: Callable[[Sequence[Sought]], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Rank (0 is best) of each question's target among the items not seen, int64 [questions].
 
     A question is an example with one tail, and the catalogue indices to leave out. Ties count against
-    the target. `search` gives the vectors of search words. Dropout is off while this runs; the model comes
+    the target. `search` gives vectors of what is sought. Dropout is off while this runs; the model comes
     back in the mode it was in.
     """
     was_training = model.training
@@ -37,8 +38,8 @@ def target_ranks(
         examples = [questions[row][0] for row in rows]
         packed = collate(examples, queries, model.head.remembered, search=search).to(device)
         states = model(packed.ids, packed.visible, packed.positions).flatten(0, 1)
-        text = model.items.of_search(packed.query_search) if packed.query_search.shape[1] else None
-        scores = model.head.best(states[packed.query_rows].float(), table, packed.query_recent, text)
+        at_queries = states[packed.query_rows].float()
+        scores = model.best(at_queries, table, packed.query_recent, packed.query_search)
         targets = packed.query_targets
         wanted = scores.gather(1, targets[:, None]).clone()
         for at, row in enumerate(rows):
