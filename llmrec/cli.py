@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llmrec.cli_ids import ids
 from llmrec.cli_items import items
 from llmrec.cli_recommend import ids_of, recommend
 from llmrec.errors import LlmrecError, explain_missing
@@ -234,6 +235,7 @@ def demo(
 
 models = typer.Typer(no_args_is_help=True, help="Pretrained models: fetch them, list them.")
 app.add_typer(models, name="models")
+app.add_typer(ids, name="ids")
 app.add_typer(items, name="items")
 
 

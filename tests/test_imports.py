@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "files", "progress", "quiet", "stages", "data", "verbalize",
     "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
-    "config", "versions", "bundle", "fit", "change_items", "index_bundle", "language_recommender",
-    "recommend", "measure", "show", "serving", "demo", "cli_items", "cli_recommend", "cli",
+    "config", "versions", "bundle", "fit", "make_ids", "change_items", "index_bundle", "language_recommender",
+    "recommend", "measure", "show", "serving", "demo", "cli_ids", "cli_items", "cli_recommend", "cli",
 ]  # fmt: skip
 
 # The only places that import a package; a name stands for the module and all below it.
@@ -28,7 +28,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "datasets": ("data.sources", "tune"),
     "gguf": ("model",),
     "duckdb": ("data",),
-    "faiss": ("retrieve",),
+    "faiss": ("items.quantise", "retrieve"),
     "implicit": ("baselines",),
     "matplotlib": ("evaluate",),
     "vllm": ("engines.vllm",),

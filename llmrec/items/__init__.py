@@ -1,1 +1,1 @@
-"""Vectors of items from their texts, and (later) quantisers and semantic IDs."""
+"""Vectors of items from their texts and events, and semantic IDs: a few codes for each item."""

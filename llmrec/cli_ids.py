@@ -1,0 +1,96 @@
+"""`llmrec ids`: semantic IDs of a catalogue, made and judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmrec.errors import LlmrecError
+
+ids = typer.Typer(no_args_is_help=True, help="Make and judge semantic IDs of a catalogue; docs/ids.md.")
+
+
+@ids.command("build")
+def build(
+    data: Annotated[Path, typer.Argument(help="A prepared dataset.")],
+    out: Annotated[Path, typer.Option(help="Directory of the IDs; older ones in it become a generation.")],
+    quantiser: Annotated[str, typer.Option(help="kmeans, balanced, rqvae, tree or lsh.")] = "balanced",
+    levels: Annotated[
+        str | None, typer.Option(help="Codes a level, with commas; default 256,256,256, a tree's by items.")
+    ] = None,
+    vectors: Annotated[
+        str, typer.Option(help="text, events, text+events, or a file: .npy, .safetensors of a SASRec.")
+    ] = "text",
+    encoder: Annotated[str, typer.Option(help="The model that reads texts.")] = "all-minilm-l6-v2",
+    weight: Annotated[
+        float | None, typer.Option(help="Share of the events in text+events, from 0 to 1.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split whose train fold has the events.")] = "leave-last-out",
+    collisions: Annotated[
+        str, typer.Option(help="relocate: the nearest free code; token: a last code tells items apart.")
+    ] = "relocate",
+    reserve: Annotated[
+        int | None, typer.Option(min=0, help="Codes of the last token that are kept for new items.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of rqvae.")] = None,
+    gradient: Annotated[
+        str | None, typer.Option(help="How rqvae learns through codes: straight-through or rotation.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where rqvae is trained: cpu, cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the quantiser.")] = 0,
+) -> None:
+    """Give every item of a prepared dataset its own few codes; writes a report and what the codes mean."""
+    from dataclasses import replace
+
+    from llmrec.data.prepared import Prepared
+    from llmrec.items.fusion import WEIGHT
+    from llmrec.items.ids import RESERVE
+    from llmrec.items.quantise.settings import QuantiserSettings, RqVaeSettings, tree_sizes
+    from llmrec.make_ids import QUALITY, VectorSettings, make_ids
+
+    prepared = Prepared(data)
+    usual = tree_sizes(len(prepared.catalog)) if quantiser == "tree" else QuantiserSettings().sizes
+    sizes = usual if levels is None else _sizes(levels)
+    rqvae = RqVaeSettings()
+    if epochs is not None:
+        rqvae = replace(rqvae, epochs=epochs)
+    if gradient is not None:
+        rqvae = replace(rqvae, gradient=gradient)
+    settings = QuantiserSettings(quantiser, sizes, rqvae=rqvae)
+    source = VectorSettings(vectors, encoder, split, weight=WEIGHT if weight is None else weight)
+    kept = RESERVE if reserve is None else reserve
+    made = make_ids(prepared, out, settings, source, collisions, seed, kept, device)
+    typer.echo((out / QUALITY).read_text(encoding="utf-8"))
+    typer.echo(f"wrote {out}: {len(made):,} IDs, generation {made.generation}")
+
+
+@ids.command("report")
+def report(
+    directory: Annotated[Path, typer.Argument(help="A directory of IDs.")],
+    codes: Annotated[bool, typer.Option("--codes", help="Show what the first codes mean.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how good IDs are, how crowded by new items, and whether it is time for new ones."""
+    from llmrec.make_ids import CODES, QUALITY, read_report
+
+    found = read_report(directory)
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(found, indent=1))
+        return
+    try:
+        typer.echo((directory / (CODES if codes else QUALITY)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise LlmrecError(f"the pages of {directory} cannot be read: {error}") from error
+    typer.echo(found["crowding"]["sentence"])
+
+
+def _sizes(levels: str) -> tuple[int, ...]:
+    """256,256,256 as numbers."""
+    try:
+        return tuple(int(size) for size in levels.split(","))
+    except ValueError as error:
+        raise LlmrecError(f"--levels are numbers with commas, such as 256,256,256, not {levels!r}") from error

@@ -1,0 +1,83 @@
+"""The quality and the picture of item IDs as Markdown that also reads well in a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from llmrec.items.id_picture import CodeMeaning
+from llmrec.items.id_quality import IdQuality
+from llmrec.items.quantise.settings import said
+
+_MARKUP = re.compile(r"([\\`*_\[\]()<>#|~!&:])")
+
+
+def quality_page(quality: IdQuality) -> str:
+    """report.md of item IDs."""
+    resolved = {
+        "relocate": "got the nearest free code",
+        "token": "are told apart by a last token",
+    }[quality.collisions]
+    levels = [
+        (level + 1, use.size, use.used, f"{use.used / use.size:.1%}", f"{use.entropy:.2f}",
+         f"{use.perplexity:.1f}", use.largest)
+        for level, use in enumerate(quality.use)
+    ]  # fmt: skip
+    header = ("level", "codes", "used", "share used", "entropy, bits", "perplexity", "items of the largest")
+    held = sorted(quality.items_per_code.items())
+    return "\n".join(
+        (
+            f"# Item IDs: {quality.quantiser}, levels {said(quality.sizes)}, generation {quality.generation}",
+            "",
+            table(("figure", "value"), _figures(quality)),
+            "",
+            f"Items that wanted the same codes {resolved}. Neighbours kept: of an item's 10 nearest by "
+            "vector, those among the 10 that share the most first codes with it, ties shared out.",
+            "",
+            table(header, levels),
+            "",
+            table(("items that wanted one code", "codes"), held),
+            "",
+        )
+    )
+
+
+def _figures(quality: IdQuality) -> list[tuple[str, str]]:
+    sample = "" if quality.sampled == quality.items else f" (of {quality.sampled:,} items)"
+    return [
+        ("items", f"{quality.items:,}"),
+        ("different codes wanted", f"{quality.distinct:,}"),
+        ("items that wanted the codes of another", f"{quality.colliding:.2%}"),
+        ("items that got other codes", f"{quality.relocated:.2%}"),
+        ("... and another prefix", f"{quality.left_prefix:.2%}"),
+        ("extra distance of those, in mean distances", _share(quality.extra)),
+        ("reconstruction error", _share(quality.reconstruction_error)),
+        (f"neighbours kept{sample}", _share(quality.neighbours_kept)),
+        (f"first code kept{sample}", _share(quality.first_code_kept)),
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def picture_page(meanings: Sequence[CodeMeaning]) -> str:
+    """codes.md: what the first-level codes mean. Words and titles are escaped: they can be no markup."""
+    rows = (
+        (each.code, each.items, escaped(", ".join(each.words)), " / ".join(map(escaped, each.titles)))
+        for each in meanings
+    )
+    page = table(("code", "items", "typical words", "nearest titles"), rows, left=(2, 3))
+    return f"# What the first codes mean\n\n{page}\n"
+
+
+def escaped(text: str) -> str:
+    """Text as Markdown shows it letter by letter; it must be one line."""
+    return _MARKUP.sub(r"\\\1", text)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], left: Sequence[int] = ()) -> str:
+    """A Markdown table of safe cells; the first column and those in `left` begin at the left."""
+    marks = ["---" if at in (0, *left) else "---:" for at in range(len(header))]
+    lines = [list(header), marks, *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -1,0 +1,1 @@
+"""Quantisers: from item vectors to a few codes each, by one contract (`items.quantise.contract`)."""

@@ -1,0 +1,153 @@
+"""Item IDs of a prepared dataset: vectors from texts, events or a file, codes, and pages that judge them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.data.prepared import Prepared
+from llmrec.errors import LlmrecError, require_extra
+from llmrec.files import check_replaceable, only_writer, read_json, replace_directory, write_json, write_text
+from llmrec.fit import text_vectors
+from llmrec.items.fusion import WEIGHT
+from llmrec.items.id_crowding import crowding
+from llmrec.items.id_files import IDS, generation_of, load_ids, write_ids
+from llmrec.items.id_pages import picture_page, quality_page
+from llmrec.items.id_picture import picture
+from llmrec.items.id_quality import measure_ids
+from llmrec.items.ids import RESERVE, ItemIds, build_ids
+from llmrec.items.quantise.settings import QuantiserSettings
+from llmrec.progress import track
+
+SOURCES = ("text", "events", "text+events")
+"""What item vectors are made from, unless they come from a file."""
+REPORT, QUALITY, CODES = "report.json", "report.md", "codes.md"
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSettings:
+    """What item vectors are made from.
+
+    source: one of `SOURCES`, or a file: .npy [items, width], such as the item matrix of a bundle (rows of W),
+    or the .safetensors of a SASRec. encoder: reads texts. split, width: the events are those of this split's
+    train fold, as vectors of this width. weight: share of the events in `text+events` (see `items.fusion`).
+    """
+
+    source: str = "text"
+    encoder: str = "all-minilm-l6-v2"
+    split: str = "leave-last-out"
+    width: int = 128
+    weight: float = WEIGHT
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values of what matters to `source`."""
+        known: dict[str, Any] = {"source": self.source}
+        if "text" in self.source.split("+"):
+            known["encoder"] = self.encoder
+        if "events" in self.source.split("+"):
+            known |= {"split": self.split, "width": self.width}
+        if "+" in self.source and self.source in SOURCES:
+            known["weight"] = self.weight
+        return known
+
+
+def item_vectors(prepared: Prepared, settings: VectorSettings, workspace: Path) -> np.ndarray:
+    """Vectors of the catalogue's items, float32 [items, width]; those of texts are kept in `workspace`.
+
+    Raises `LlmrecError` for an unknown source and for a file that does not have a row for each item.
+    """
+    if settings.source not in SOURCES:
+        return read_vectors(Path(settings.source), len(prepared.catalog))
+    from llmrec.items.collaborative import collaborative_vectors
+    from llmrec.items.fusion import fused
+
+    parts = []
+    if "text" in settings.source:
+        parts.append(text_vectors(prepared, settings.encoder, workspace))
+    if "events" in settings.source:
+        train = prepared.train(settings.split)
+        parts.append(collaborative_vectors(train, len(prepared.catalog), settings.width))
+    return fused(parts[0], parts[1], settings.weight) if len(parts) == 2 else parts[0]
+
+
+def read_vectors(path: Path, items: int) -> np.ndarray:
+    """Rows for `items` items from a .npy file or from the item table of a saved SASRec, float32."""
+    if path.suffix not in (".npy", ".safetensors"):
+        raise LlmrecError(
+            f"item vectors come from {', '.join(SOURCES)}, a .npy file or the .safetensors of a SASRec, "
+            f"not from {str(path)!r}"
+        )
+    try:
+        if path.suffix == ".npy":
+            rows: np.ndarray = np.load(path, allow_pickle=False)
+        else:
+            require_extra("train", ["safetensors"], "reading a SASRec")
+            from safetensors import safe_open
+
+            with safe_open(path, framework="np") as file:
+                rows = file.get_tensor("table.weight")[:-1]  # the last is the start token
+    except FileNotFoundError as error:
+        raise LlmrecError(f"there is no file {path} of item vectors") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise LlmrecError(f"{path} cannot be read as item vectors ({error})") from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise LlmrecError(f"{path} holds no item table of a SASRec ({error})") from error
+    if rows.ndim != 2 or len(rows) != items:
+        raise LlmrecError(f"{path} has shape {rows.shape}, the catalogue has {items:,} items")
+    return rows.astype(np.float32)
+
+
+def make_ids(
+    prepared: Prepared,
+    out: Path,
+    settings: QuantiserSettings,
+    vectors: VectorSettings,
+    collisions: str = "relocate",
+    seed: int = 0,
+    reserve: int = RESERVE,
+    device: str = "cpu",
+) -> ItemIds:
+    """Build the item IDs of a prepared dataset, judge them, and write all to `out`; vectors go to OUT.work.
+
+    Where `out` has IDs already, the new ones are the next generation and take their place. Beside the files
+    of `items.id_files` there are report.json and report.md (`items.id_quality`), and codes.md
+    (`items.id_picture`).
+    """
+    out = Path(out)
+    check_replaceable(out, IDS)
+    names = [item.id for item in prepared.catalog.items]
+    with only_writer(out):
+        generation = generation_of(out) + 1
+        rows = item_vectors(prepared, vectors, Path(f"{out}.work"))
+        started = time.monotonic()
+        steps = settings.rqvae.epochs if settings.kind == "rqvae" else None
+        with track(f"{settings.kind} codes", steps) as progress:
+            ids = build_ids(rows, settings, collisions, seed, generation, reserve, device, progress.advance)
+        seconds = time.monotonic() - started
+        quality = measure_ids(ids, rows, seed)
+        report = {
+            "quality": quality.as_dict(),
+            "crowding": crowding(ids).as_dict(),
+            "vectors": vectors.as_dict(),
+            "seed": seed,
+            "seconds": round(seconds, 1),
+        }
+        with replace_directory(out) as temporary:
+            write_ids(ids, temporary, names, vectors.as_dict())
+            write_json(temporary / REPORT, report)
+            write_text(temporary / QUALITY, quality_page(quality))
+            meanings = picture(ids, [item.title for item in prepared.catalog.items])
+            write_text(temporary / CODES, picture_page(meanings))
+    return ids
+
+
+def read_report(directory: Path) -> dict[str, Any]:
+    """report.json, with how crowded the IDs are now; raises `LlmrecError` when they cannot be used."""
+    report = read_json(directory / REPORT, "report of item IDs")
+    return {**report, "crowding": crowding(load_ids(directory)).as_dict()}
