@@ -70,9 +70,9 @@ def generated(engine, sequences, allowed, beams: int, renormalise: bool) -> tupl
     index_of = {tuple(row): item for item, row in enumerate(sequences.tolist())}
     items, scores = [], []
     for prompt, own in zip(PROMPTS, allowed, strict=True):
-        rows = sequences[own]
+        rows, start = sequences[own], len(prompt)
 
-        def following(batch: int, ids: torch.Tensor, start=len(prompt), rows=rows) -> list[int]:
+        def following(batch: int, ids: torch.Tensor, rows=rows, start=start) -> list[int]:
             written = ids[start:].numpy()
             return np.unique(rows[(rows[:, : len(written)] == written).all(axis=1), len(written)]).tolist()
 

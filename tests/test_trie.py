@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 from llmrec.decode.allowed import AllowedBelow
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.items.trie import Trie
+from llmrec.items.trie_building import padded
 
 END = 7
-
-
-def padded(rows: list[tuple[int, ...]]) -> np.ndarray:
-    longest = max(map(len, rows), default=0)
-    return np.array([[*row, *[-1] * (longest - len(row))] for row in rows], dtype=np.int32).reshape(
-        len(rows), longest
-    )
 
 
 codes = st.integers(1, 4).flatmap(
@@ -78,6 +72,11 @@ def test_deep_levels_are_searched_where_a_table_would_be_too_large() -> None:
         int(np.flatnonzero((rows == row).all(axis=1))[0]) for row in rows[:500]
     ]
     assert trie.find(rows + 3_000).tolist() == [-1] * 5_000
+
+
+def test_sequences_of_any_lengths_are_padded() -> None:
+    assert padded([(1, 2, 3), (), (4,)]).tolist() == [[1, 2, 3], [-1, -1, -1], [4, -1, -1]]
+    assert padded([]).shape == (0, 0)
 
 
 def test_an_empty_catalogue_has_a_root() -> None:

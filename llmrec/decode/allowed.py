@@ -8,14 +8,16 @@ from llmrec.items.trie import Trie
 
 _FEW = 32
 """Where at most one item in so many is named (forbidden, or allowed), its places are listed."""
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.int32)
+"""How many bits of each byte are set."""
 
 
 class AllowedBelow:
     """Counts of the allowed items below nodes, for each request of a batch.
 
     A filter costs time once per request, and counts only where they are asked for: a mask that forbids
-    few items or allows few becomes a sorted list of their places in `Trie.order`, any other running counts
-    over all places. Nothing is ever computed for all nodes.
+    few items or allows few becomes a sorted list of their places in `Trie.order`, any other one bit a place,
+    with running counts from byte to byte. Nothing is ever computed for all nodes.
     """
 
     def __init__(self, trie: Trie, allowed: np.ndarray) -> None:
@@ -37,9 +39,13 @@ class AllowedBelow:
             own = np.flatnonzero(allowed[row] != self._lists_forbidden[row])
             listed.append(row * self._stride + np.sort(trie.rank[own]).astype(np.int64))
         self._listed = np.concatenate(listed)
-        self._running = np.zeros((int(self._dense.sum()), self._stride), dtype=np.int32)
+        bytes_ = trie.items // 8 + 1
+        self._bits = np.zeros((int(self._dense.sum()), bytes_), dtype=np.uint8)
+        self._running = np.zeros(self._bits.shape, dtype=np.int32)
         for slot, row in enumerate(np.flatnonzero(self._dense).tolist()):
-            np.cumsum(allowed[row][trie.order], out=self._running[slot, 1:])
+            packed = np.packbits(allowed[row][trie.order])
+            self._bits[slot, : len(packed)] = packed
+            np.cumsum(_ONES[self._bits[slot, :-1]], out=self._running[slot, 1:])
 
     def count(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
         """Allowed items below each of `node` int [n] in the eyes of `request` int [n]; int64 [n]."""
@@ -48,11 +54,17 @@ class AllowedBelow:
         dense = self._dense[request]
         if dense.any():
             slot = self._slot[request[dense]]
-            found[dense] = self._running[slot, last[dense]] - self._running[slot, first[dense]]
+            found[dense] = self._before(slot, last[dense]) - self._before(slot, first[dense])
         if not dense.all():
             rest = ~dense
             start = request[rest] * self._stride
             first, last = first[rest], last[rest]
             named = np.searchsorted(self._listed, start + last) - np.searchsorted(self._listed, start + first)
             found[rest] = np.where(self._lists_forbidden[request[rest]], last - first - named, named)
+        return found
+
+    def _before(self, slot: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Allowed items at the places before `place`, by the masks that are kept as bits."""
+        byte = place >> 3
+        found: np.ndarray = self._running[slot, byte] + _ONES[self._bits[slot, byte] >> (8 - (place & 7))]
         return found

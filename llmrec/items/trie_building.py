@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,14 @@ class Level:
     first: np.ndarray
     last: np.ndarray
     children: np.ndarray
+
+
+def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Sequences of any lengths as int32 [items, longest], -1 behind their ends."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    found = np.full((len(rows), int(lengths.max(initial=0))), -1, dtype=np.int32)
+    found[np.arange(found.shape[1]) < lengths[:, None]] = [token for row in rows for token in row]
+    return found
 
 
 def sorted_order(sequences: np.ndarray) -> np.ndarray:
