@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec.decode.allowed import AllowedBelow
-from llmrec.decode.caps import CategoryCap, capped_lists
+from llmrec.decode.caps import SPARE, CategoryCap, capped_lists
 from llmrec.decode.continuations import TokenEngine
 from llmrec.decode.conventions import SCORES, Scores
 from llmrec.decode.levels import LevelSearch, Limits
@@ -124,14 +124,14 @@ class BeamSearch:
             self.engine.begin(prompts),
             self.settings.scores,
             max(self.settings.width, k),
-            k,
+            k if cap is None else SPARE * k,
             self._draws(len(prompts), seeds),
             self.settings.groups,
             self.settings.penalty,
         )
         if cap is None:
             return search.lists(Limits(everyone, below, below))
-        return capped_lists(search, below, len(prompts), cap)
+        return capped_lists(search, below, len(prompts), k, cap)
 
     def _draws(self, prompts: int, seeds: Sequence[int] | None) -> np.ndarray | None:
         """What is added to the score of each first token, float64 [prompts, tokens]; None for nothing."""

@@ -11,6 +11,9 @@ from llmrec.decode.allowed import AllowedBelow
 from llmrec.decode.levels import LevelSearch, Limits
 from llmrec.errors import LlmrecError
 
+SPARE = 4
+"""How many times as many results as a list needs are looked at: they cost no pass through the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class CategoryCap:
@@ -52,14 +55,14 @@ class _List:
 
 
 def capped_lists(
-    search: LevelSearch, allowed: AllowedBelow | None, prompts: int, cap: CategoryCap
+    search: LevelSearch, allowed: AllowedBelow | None, prompts: int, k: int, cap: CategoryCap
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best items that the cap lets into a list one after another, as `LevelSearch.lists` gives them.
+    """The best items that the cap lets into a list of k one after another, as `LevelSearch.lists` gives them.
 
     A list that is short is searched on without the categories that are full: each round fills it or
     closes a category, and it ends only when it has k items or no other allowed item fits.
     """
-    items, k = search.trie.items, search.k
+    items = search.trie.items
     lists = [
         _List(
             cap,
