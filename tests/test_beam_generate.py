@@ -34,13 +34,14 @@ def allowed(sequences) -> np.ndarray:
 
 @torch.inference_mode()
 def exhaustive(engine, sequences, prompt, allowed, scores: str) -> np.ndarray:
-    """The score of every allowed item by its definition, -inf elsewhere: one plain pass an item."""
+    """The score of every allowed item by its definition, -inf elsewhere: each item is written out whole."""
     found = np.full(len(sequences), -np.inf)
-    for item in np.flatnonzero(allowed):
-        own = sequences[item]
-        logits = engine.model(torch.tensor([[*prompt, *own]])).logits[0, len(prompt) - 1 : -1]
-        total = 0.0
-        for level, row in enumerate(logits.double().numpy()):
+    items = np.flatnonzero(allowed)
+    written = torch.tensor([[*prompt, *own] for own in sequences[items].tolist()])
+    logits = engine.model(written).logits[:, len(prompt) - 1 : -1].double().numpy()
+    for item, rows in zip(items, logits, strict=True):
+        own, total = sequences[item], 0.0
+        for level, row in enumerate(rows):
             alike = (sequences[:, :level] == own[:level]).all(axis=1) & allowed
             among = {
                 "raw": np.unique(sequences[:, level]),
