@@ -219,6 +219,7 @@ def test_restarts_keep_codes_alive(gradient: str):
         (np.array([[1.0, 2.0], [np.nan, 0.0]], np.float32), r"1 items .* not finite.*first: item 1"),
         (np.array([[np.inf, 2.0]], np.float32), "not finite"),
         (np.array([[1e38, 1e38]], np.float32), "too large"),
+        (np.array([[1.0, 0.0], [1e16, 0.0]], np.float32), "1 items .* too large"),
         (np.zeros((0, 3), np.float32), "no item vectors"),
         (np.zeros((3, 0), np.float32), "no columns"),
         (np.zeros(3, np.float32), r"shape \[items, width\]"),

@@ -15,6 +15,8 @@ from llmrec.items.quantise.settings import QuantiserSettings
 
 CELLS = 1 << 24
 """Numbers held at a time where work goes in blocks: 64 MiB of float32."""
+_LARGEST = 1e30
+"""Squared length of a vector."""
 
 
 class Quantiser(Protocol):
@@ -76,8 +78,8 @@ def checked(vectors: np.ndarray, width: int | None = None) -> np.ndarray:
     if vectors.shape[1] == 0:
         raise DataError("item vectors have no columns: there is nothing to tell items apart by")
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    # A sum is finite only where all of its terms are; squares that overflow could not be compared either.
-    bad = np.flatnonzero(~np.isfinite(np.einsum("nd,nd->n", vectors, vectors)))
+    # A sum is finite only where all of its terms are. Squared distances must be finite as well.
+    bad = np.flatnonzero(~(np.einsum("nd,nd->n", vectors, vectors) < _LARGEST))
     if len(bad):
         raise DataError(
             f"the vectors of {len(bad):,} items have values that are not finite or too large "
