@@ -42,7 +42,7 @@ BASE = "base"
 SPLIT, UNSEEN = "ablation", "ablation-unseen"
 _NOBODY = len(FOLDS)
 """Fold of the events that are in no fold."""
-_ALONE: Changes = {"head": {"history_state": False, "recent": 0, "search": False}}
+_ALONE: Changes = {"head": {"history_state": False, "recent": 0, "search": False, "facts": False}}
 
 AXES: dict[str, dict[str, Changes]] = {
     "parts of V": {
@@ -83,6 +83,7 @@ AXES: dict[str, dict[str, Changes]] = {
         "no history state": {"head": {"history_state": False}},
         "no recent items": {"head": {"recent": 0}},
         "no search words": {"head": {"search": False}},
+        "no facts": {"head": {"facts": False}},
         "plain head": _ALONE,
     },
 }

@@ -134,13 +134,13 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         questions["goals"] = goal_validation(builder, goals, prepared, recipe.split, recipe.train.seed)
     examples = ExampleTable(table)
     search = None
-    if model.head.searches or model.head.facts:
+    if model.head.told:
         with processes.main_process_first():
             prompts = (example for some in questions.values() for example, _ in some)
             words = {tail.search.words for example in prompts for tail in example.tails} - {""}
             words.update(examples.searches())
             width = vectors.shape[1] if model.head.searches else 0
-            search = _search_vectors(recipe, words if width else set(), width, model.head.facts, workspace)
+            search = _search_vectors(recipe, words if width else set(), width, workspace)
     trainer = RetrievalTrainer(
         RetrievalLoss(model, recipe.loss, counts),
         examples,
@@ -197,15 +197,13 @@ def templates_of(recipe: Recipe) -> Templates:
     return Templates({**templates.sources, GOALS_FILE: text}, templates.origin)
 
 
-def _search_vectors(
-    recipe: Recipe, texts: set[str], width: int, facts: int, workspace: Path
-) -> SearchVectors:
+def _search_vectors(recipe: Recipe, texts: set[str], width: int, workspace: Path) -> SearchVectors:
     """The vectors of all that is sought in the run; those of words are kept in the workspace."""
     from llmrec.items.encoders import encode_cached
     from llmrec.items.search_vectors import SearchVectors
     from llmrec.model.text_reader import text_reader
 
-    vectors = SearchVectors(lambda: text_reader(recipe.items.text_encoder), width, facts)
+    vectors = SearchVectors(lambda: text_reader(recipe.items.text_encoder), width)
     if texts:
         ordered = sorted(texts)
         encoder = text_reader(recipe.items.text_encoder)

@@ -42,7 +42,7 @@ class LanguageRecommender(ScoringRecommender):
         self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
         self.engine = bundle.engine() if engine is None else engine
         self._head = bundle.head()
-        self._search_vectors = SearchVectors(self._text_reader, self._head.search_width, self._head.facts)
+        self._search_vectors = SearchVectors(self._text_reader, self._head.search_width)
         self.search = bundle.search()
         self.setting = _setting(bundle.recipe)
 
@@ -91,7 +91,8 @@ class LanguageRecommender(ScoringRecommender):
         if not fitted:
             return np.zeros((0, self.bundle.recipe.prompt.queries, len(head_part.inward)), dtype=np.float32)
         wanted = self._search_vectors([self._sought(request) for request in requests])
-        past = np.stack([self._of_recent(kept) for _, kept in fitted])
+        asks = wanted[:, head_part.search_width :]
+        past = np.stack([self._of_recent(kept, ask) for (_, kept), ask in zip(fitted, asks, strict=True)])
         queries = self.bundle.recipe.prompt.queries
         alike: dict[tuple[int, ...], list[int]] = {}
         for row, (prompt, _) in enumerate(fitted):
@@ -107,17 +108,14 @@ class LanguageRecommender(ScoringRecommender):
             found[rows] = head_part.at_wish(states, past[rows], wanted[rows])
         return found
 
-    def _of_recent(self, history: History) -> np.ndarray:
+    def _of_recent(self, history: History, asks: np.ndarray) -> np.ndarray:
         """The part of a user vector that the newest items make, float32 [inner]."""
-        weights = self._head.recent
-        newest = [event.item for event in reversed(history)][: len(weights)]
-        rows = self.item_vectors(np.array(newest, dtype=np.int64))
-        found: np.ndarray = weights[: len(newest)] @ rows
-        return found
+        newest = [event.item for event in reversed(history)][: self._head.remembered]
+        return self._head.of_recent(self.item_vectors(np.array(newest, dtype=np.int64)), asks)
 
     def _sought(self, request: Request) -> Sought:
         """What the query head is told of a wish; one that nobody has read yet is read here."""
-        if not request.words or not (self._head.searches or self._head.facts):
+        if not request.words:
             return Sought()
         meant = request.objective
         if meant.empty:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import ARCHITECTURES, FACTS, alone, builder_of, random_history, tiny_catalog, tuned
+from tiny_models import ARCHITECTURES, alone, builder_of, random_history, tiny_catalog, tuned
 
 from llmrec.data.events import History
 from llmrec.engines.transformers import TransformersEngine
@@ -22,7 +22,7 @@ from llmrec.tune.goals import Ask, Asked
 from llmrec.tune.losses import RetrievalLoss
 from llmrec.tune.settings import ExampleSettings, LossSettings
 from llmrec.verbalize.objective import Objective
-from llmrec.verbalize.sought import Sought
+from llmrec.verbalize.sought import Sought, asks
 
 CATALOG = tiny_catalog()
 KINDS = {
@@ -38,17 +38,20 @@ NEW = {"items.id_part", "items.text_map.weight", "items.token_map.weight", "item
     "head.recent",
     "head.search_gate.weight",
     "head.search_gate.bias",
-    "head.recent_gate.weight",
-    "head.recent_gate.bias",
-    "head.fact_gate.weight",
-    "head.fact_gate.bias",
+    "head.recent_asked",
+    "head.facts_asked",
 }
 
 
 def wishing(history: History) -> Ask:
     """Every target is a red mug."""
     return lambda cut, rng: Asked(
-        "wish", cut, history[cut].item, Objective(), "a red mug", Sought("red mug", (1.0, 0.0, 2.0))
+        "wish",
+        cut,
+        history[cut].item,
+        Objective(),
+        "a red mug",
+        Sought("red mug", asks(Objective(include_words=("mug",), long_tail=True))),
     )
 
 
@@ -57,7 +60,7 @@ def batch_of(tokens) -> Batch:
     settings = ExampleSettings(wish_share=1.0)
     builder = builder_of(CATALOG, tokens, wishing, examples=settings)
     examples = [builder.example(random_history(rng, 7, len(CATALOG)), {}, rng) for _ in range(3)]
-    return collate(examples, tokens.queries, 30, search=SearchVectors(lambda: HashEncoder(12), 12, FACTS))
+    return collate(examples, tokens.queries, 30, search=SearchVectors(lambda: HashEncoder(12), 12))
 
 
 def train(model: TunedModel, tokens, steps: int = 3) -> dict[str, torch.Tensor]:
@@ -166,7 +169,7 @@ def test_a_part_left_out_neither_counts_nor_trains(checkpoints, parts: str, unus
     model, tokens, _ = tuned(checkpoints["llama"], CATALOG, KINDS["none"], parts=parts)
     gradients = train(model, tokens, steps=1)
     # Search words need items with a text part; facts need neither.
-    assert f"items.{unused}" not in gradients and len(gradients) == (10 if parts == "id_only" else 12)
+    assert f"items.{unused}" not in gradients and len(gradients) == (8 if parts == "id_only" else 10)
     table = model.items().detach()
     with torch.no_grad():
         dict(model.items.named_parameters())[unused].add_(1.0)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_catalog, tuned
 
 from llmrec.bundle import Bundle
 from llmrec.data.catalog import Catalog, Item
@@ -14,12 +15,15 @@ from llmrec.decode.contract import Request
 from llmrec.items.encoders import HashEncoder
 from llmrec.items.search_vectors import SearchVectors
 from llmrec.language_recommender import LanguageRecommender
+from llmrec.model.assemble import save_model
+from llmrec.model.head_arrays import read_head
+from llmrec.model.query_head import WANTED
 from llmrec.tune.collate import collate
 from llmrec.tune.examples import ExampleBuilder
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
-from llmrec.verbalize.sought import Sought, search_words, sought, wanted_facts
+from llmrec.verbalize.sought import ASKS, Sought, asks, search_words, sought
 
 CATALOG = Catalog(
     [
@@ -51,32 +55,31 @@ def test_a_word_is_written_as_titles_write_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("objective", "facts"),
+    ("objective", "weights"),
     [
         (Objective(), {}),
-        (Objective(include_words=("jam",), max_price=3, new_for_user=True, event="buy"), {}),
-        (Objective(long_tail=True, price_level="low"), {"long_tail": 1, "cheap": 1}),
-        (Objective(price_level="high", weights=(("price_level", 2.0),)), {"premium": 2}),
-        (Objective(fresh=True, min_value=4, seen_before=True), {"fresh": 1, "rating": 1, "again": 1}),
+        (Objective(include_words=("jam",), max_price=3), {"include_words": 1, "max_price": 1}),
+        (Objective(long_tail=True, price_level="low"), {"long_tail": 1, "price_level=low": 1}),
+        (Objective(price_level="high", weights=(("price_level", 2.0),)), {"price_level=high": 2}),
+        (Objective(fresh=True, min_value=0, like=0), {"fresh": 1, "min_value": 1, "like": 1}),
     ],
 )
-def test_facts_are_wanted_as_much_as_a_wish_weighs_them(
-    objective: Objective, facts: dict[str, float]
+def test_what_is_asked_counts_as_much_as_a_wish_weighs_it(
+    objective: Objective, weights: dict[str, float]
 ) -> None:
-    found = wanted_facts(objective)
-    assert dict(zip(FACTS, found, strict=False)) == (
-        {name: facts.get(name, 0) for name in FACTS} if facts else {}
-    )
-    assert sought(objective, Lexicon(CATALOG)).facts == found
+    found = asks(objective)
+    assert {ask: weight for ask, weight in zip(ASKS, found, strict=bool(weights)) if weight} == weights
+    assert sought(objective, Lexicon(CATALOG)).asks == found
+    assert set(WANTED) <= set(ASKS) and set(WANTED.values()) <= set(FACTS)
 
 
-def test_facts_stand_behind_words() -> None:
-    wish = Sought("jam", (0.0, 2.0))
-    both = SearchVectors(lambda: HashEncoder(8), 8, 2)([wish, Sought("jam"), Sought()])
+def test_asks_stand_behind_words() -> None:
+    weights = asks(Objective(long_tail=True))
+    wish = Sought("jam", weights)
+    both = SearchVectors(lambda: HashEncoder(8), 8)([wish, Sought("jam"), Sought()])
     assert np.array_equal(both[:2, :8], HashEncoder(8).encode(["jam", "jam"])) and not both[2].any()
-    assert both[:, 8:].tolist() == [[0, 2], [0, 0], [0, 0]]
-    assert SearchVectors(Counting, 0, 2)([wish]).tolist() == [[0, 2]]
-    assert SearchVectors(Counting, 8, 0)([wish]).shape == (1, 8)
+    assert both[:, 8:].tolist() == [list(weights), [0.0] * len(ASKS), [0.0] * len(ASKS)]
+    assert SearchVectors(Counting, 0)([wish]).tolist() == [list(weights)]
 
 
 class Counting(HashEncoder):
@@ -94,10 +97,10 @@ def test_each_text_is_read_once_and_no_text_is_zero() -> None:
     vectors = SearchVectors(lambda: encoder, 8)
     vectors.remember(["known"], HashEncoder(8).encode(["known"]))
     found = vectors([Sought("jam"), Sought(), Sought("known"), Sought("jam")])
-    assert np.array_equal(found, HashEncoder(8).encode(["jam", "", "known", "jam"]))
+    assert np.array_equal(found[:, :8], HashEncoder(8).encode(["jam", "", "known", "jam"]))
     assert not found[1].any()
     assert np.array_equal(vectors([Sought("jam")])[0], found[0]) and encoder.read == ["jam"]
-    assert vectors([]).shape == (0, 8)
+    assert vectors([]).shape == (0, 8 + len(ASKS))
 
 
 def test_what_is_kept_is_bounded() -> None:
@@ -137,7 +140,7 @@ def test_a_bundle_searches_as_its_model_was_trained_to(recommender: LanguageReco
         builder.question(history, words, {}, 0, sought(objective, lexicon))
         for history, words, objective in zip(histories, said, meant, strict=True)
     ]
-    search = SearchVectors(HashEncoder, 384, len(FACTS))
+    search = SearchVectors(HashEncoder, 384)
     batch = collate(examples, tokens.queries, model.head.remembered, search=search)
     with torch.no_grad():
         states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)[batch.query_rows]
@@ -171,3 +174,33 @@ def test_a_wish_that_nobody_read_is_read(recommender: LanguageRecommender) -> No
         ]
     )
     assert np.allclose(unread, read, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", ["both", "id_only"])
+def test_the_head_as_arrays_is_the_head(checkpoints, tmp_path: Path, parts: str) -> None:
+    model, _, settings = tuned(checkpoints["llama"], tiny_catalog(), queries=3, parts=parts)
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for value in model.head.parameters():
+            value.normal_()
+        (tmp_path / "saved").mkdir()
+        save_model(tmp_path / "saved", settings, model)
+        head = read_head(tmp_path / "saved", history_state=True)
+        states = torch.randn(4, 1 + 3, 32)
+        words = rng.standard_normal((4, head.search_width)).astype(np.float32)
+        words[1] = 0
+        sought = np.concatenate([words, rng.integers(0, 3, (4, len(ASKS))).astype(np.float32)], axis=1)
+        newest = torch.tensor([[5, 2, 5], [1, -1, -1], [-1, -1, -1], [0, 3, -1]])
+        recent = torch.cat([newest, -torch.ones(4, head.remembered - 3, dtype=torch.int64)], dim=1)
+        table = model.items()
+        search = torch.from_numpy(sought)
+        if not model.head.searches:
+            search = torch.cat([torch.randn(4, 5), search], dim=1)
+        past = model.head.of_recent(table, recent, model.asks(search))
+        expected = model.query_vectors(states, past, search)
+        rows = [table[items[items >= 0], :16].numpy() for items in newest]
+    asked = sought[:, head.search_width :]
+    sums = np.stack([head.of_recent(row, ask) for row, ask in zip(rows, asked, strict=True)])
+    np.testing.assert_allclose(sums, past[:, :16].numpy(), rtol=1e-4, atol=1e-3)
+    found = head.at_wish(states.numpy(), sums, sought)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-2)

@@ -71,7 +71,7 @@ def test_the_best_query_counts(ready) -> None:
     plain.load_state_dict(
         {n: v for n, v in model.head.state_dict().items() if n == "queries" or n.startswith("inward")}
     )
-    of_queries = best_scores(plain.at_wish(states, None, None, None), table)
+    of_queries = best_scores(plain.at_wish(states), table)
     torch.testing.assert_close(of_queries, (states[:, 1:] @ outward.T).max(dim=1).values)
 
 
@@ -137,7 +137,7 @@ def test_a_loss_without_weight_is_not_computed(ready) -> None:
         some[0].backward(retain_graph=True)  # a distributed wrapper waits for every parameter
         some[1].backward()
         # Nothing is sought in this batch.
-        sought = ("head.search_gate", "head.fact_gate")
+        sought = ("head.search_gate", "head.recent_asked", "head.facts_asked")
         used = {n: v for n, v in model.named_parameters() if v.requires_grad and not n.startswith(sought)}
         assert all(value.grad is not None for value in used.values())
 

@@ -12,7 +12,7 @@ from llmrec.data.events import Histories
 from llmrec.data.facts import HIGH, LOW, NO_LEVEL, ItemFacts
 
 FACTS = ("long_tail", "cheap", "premium", "fresh", "popularity", "price", "rating", "again")
-"""Names of the columns. The first four are 0 or 1: the flags of an objective, the two price levels apart."""
+"""Names of the columns; the first four are 0 or 1."""
 _PRIOR = 10.0
 """Events that an item's mean rating and its share of repeats are drawn to the overall mean with."""
 

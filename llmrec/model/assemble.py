@@ -127,13 +127,13 @@ def load_model(
     parts = load_file(directory / "new_parts.safetensors")
     vectors = np.load(directory / "text_vectors.npy", allow_pickle=False)
     # Bundles from before search words counted have no gate for them, and no center of the texts; those from
-    # before there were facts have none, and no gate for the newest items.
+    # before asks counted have no facts, and nothing for asks.
     head = replace(settings.head, search="head.search_gate.weight" in parts)
     settings = replace(settings, head=head)
     model = _around(adapted, settings, vectors, int(parts.pop("base").item()), 0.0, parts.get("items.facts"))
     parts.setdefault("items.center", torch.zeros_like(model.items.center))
     for name, module in (("items.", model.items), ("head.", model.head)):
-        for key in ("fact_mean", "fact_spread", "facts", "recent_gate.weight", "recent_gate.bias"):
+        for key in ("fact_mean", "fact_spread", "facts", "recent_asked"):
             if key in (own := module.state_dict()):
                 parts.setdefault(name + key, own[key])
     try:

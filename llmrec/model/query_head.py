@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from llmrec.data.fact_columns import FACTS
+from llmrec.verbalize.sought import ASKS
 
 RECENT_SCALE = 10.0
 """What the newest item's row counts at the start; rows are small (see `item_tokens.INNER_STD`)."""
@@ -15,6 +17,17 @@ SEARCH_SCALE = 30.0
 """What the text part of the search words counts at the start."""
 FACT_SCALE = 10.0
 """What a wanted fact counts at the start; facts have spread `item_tokens.FACT_STD`."""
+ASK_SCALE = 10.0
+"""What the weights of an ask are multiplied with: they learn as much faster than others."""
+WANTED = {
+    "long_tail": "long_tail",
+    "price_level=low": "cheap",
+    "price_level=high": "premium",
+    "fresh": "fresh",
+    "min_value": "rating",
+    "seen_before": "again",
+}
+"""The fact that an ask is about: well-rated items for a least value, for "again" those that are had again."""
 _USUAL_INNER = 128
 """The width of V at which the two scales count once; inner products grow with the width."""
 
@@ -32,17 +45,18 @@ class QueryHead(nn.Module):
 
     With `recent` = K, which URM does not have either, every user vector has in it the sum of the rows of V
     of the newest K items, the d-th newest times `RECENT_SCALE` and a learnt weight that starts like 1 / d:
-    the model starts at what sequential rules know, and learns what to change. At a query a gate that its
-    state decides multiplies the sum: how much the past counts depends on what is asked.
+    the model starts at what sequential rules know, and learns what to change. Each of `verbalize.sought.ASKS`
+    has weights of its own, which start at zero and are added where a wish asks it: who wants something again
+    means other items of the past than who wants something of a new kind.
 
     With `search`, the search words of a wish (`verbalize.search_words`) go through the text encoder and the
     text map of the items (V_trans of URM section 1.4). What comes out, times `SEARCH_SCALE` and a gate that
     each query's state decides, is added to that query's vector: the model starts at what a search in the
     items' texts finds, and learns when to follow it. Without search words nothing is added.
 
-    With `facts` = F, rows of V end in F numbers that are known of the items, not learnt (`item_tokens`), and
-    user vectors in what these count: a map of the state that starts at zero, and at the queries of a wish
-    that wants some of them `FACT_SCALE` times a gate for each.
+    With `facts`, rows of V end in the facts of the items (`data.fact_columns`), which do not train, and user
+    vectors in what these count: a map of the state that starts at zero, and at the queries for each of `ASKS`
+    weights of its own, which start at `FACT_SCALE` for the facts that the ask is about (`WANTED`).
     """
 
     def __init__(
@@ -65,11 +79,16 @@ class QueryHead(nn.Module):
         self.history_state = history_state
         if recent:
             self.recent = nn.Parameter(_USUAL_INNER / inner / torch.arange(1, recent + 1))
-            self.recent_gate = _gate(hidden, 1, 1.0)
+            self.recent_asked = nn.Parameter(torch.zeros(len(ASKS), recent))
         if search:
-            self.search_gate = _gate(hidden, 1, _USUAL_INNER / inner)
+            self.search_gate = nn.Linear(hidden, 1)
+            nn.init.zeros_(self.search_gate.weight)
+            nn.init.constant_(self.search_gate.bias, _USUAL_INNER / inner)
         if facts:
-            self.fact_gate = _gate(hidden, facts, 1.0)
+            self.facts_asked = nn.Parameter(torch.zeros(len(ASKS), facts))
+            for ask, fact in WANTED.items():
+                if (at := FACTS.index(fact)) < facts:
+                    self.facts_asked.data[ASKS.index(ask), at] = FACT_SCALE / ASK_SCALE
 
     def start_from(self, token_map: Tensor, spread: float) -> None:
         """Let U start as the way back from tokens to rows of V: <U^T token(v), v'> is about <v, v'>.
@@ -92,25 +111,18 @@ class QueryHead(nn.Module):
         return queries + vectors[..., :1, :] if self.history_state else queries
 
     @property
-    def slow(self) -> float:
-        """What states are multiplied with at the gate of the newest items.
-
-        Rows of V know the pairs of items that the model trains on: a gate that learns as fast as the others
-        opens too wide for users to come.
-        """
-        return 1 / math.sqrt(self.inward.in_features)
-
-    @property
     def remembered(self) -> int:
         """K, the number of newest items that user vectors are made with."""
         return len(self.recent) if hasattr(self, "recent") else 0
 
-    def of_recent(self, table: Tensor, recent: Tensor) -> Tensor:
+    def of_recent(self, table: Tensor, recent: Tensor, asks: Tensor | None = None) -> Tensor:
         """Weighted sums [n, inner + F] of the rows of `table` [rows, inner + F] at `recent` int64 [n, K].
 
-        The newest item stands first, -1 for none. The facts of items are not summed up: zeros stand there.
+        The newest item stands first, -1 for none; `asks` [n, len(ASKS)] are the weights of what is asked. The
+        facts of items are not summed up: zeros stand there.
         """
-        weights = RECENT_SCALE * self.recent * (recent >= 0)
+        weights = self.recent if asks is None else self.recent + ASK_SCALE * asks @ self.recent_asked
+        weights = RECENT_SCALE * weights * (recent >= 0)
         table = table[:, : table.shape[1] - self.facts]
         found = functional.embedding_bag(
             recent.clamp(min=0), table, mode="sum", per_sample_weights=weights.to(table.dtype)
@@ -118,37 +130,37 @@ class QueryHead(nn.Module):
         return functional.pad(found, (0, self.facts))
 
     @property
+    def told(self) -> bool:
+        """Whether anything that a wish seeks counts apart from its words in the prompt."""
+        return self.searches or self.facts > 0 or self.remembered > 0
+
+    @property
     def searches(self) -> bool:
         """Whether search words count."""
         return hasattr(self, "search_gate")
 
     def at_wish(
-        self, states: Tensor, recent: Tensor | None, text: Tensor | None, facts: Tensor | None
+        self,
+        states: Tensor,
+        recent: Tensor | None = None,
+        text: Tensor | None = None,
+        asks: Tensor | None = None,
     ) -> Tensor:
         """User vectors [n, M, inner + F] of the queries, from their states [n, 1 + M, hidden].
 
         `recent` [n, inner + F] is what `of_recent` makes of the newest items; `text` [n, inner] the text part
-        of the search words, zero where there are none; `facts` [n, F] how much each fact is wanted.
+        of the search words, zero where there are none; `asks` [n, len(ASKS)] the weights of what is asked.
         """
         vectors = self.at_queries(self.vectors(states))
-        queries = states[..., 1:, :]
         if recent is not None and self.remembered:
-            vectors = vectors + self.recent_gate(queries * self.slow) * recent[:, None]
+            vectors = vectors + recent[:, None]
         if text is not None and self.searches:
-            found = SEARCH_SCALE * self.search_gate(queries) * text[:, None]
-            vectors = vectors + functional.pad(found, (0, self.facts))
-        if facts is not None and self.facts:
-            found = FACT_SCALE * self.fact_gate(queries) * facts[:, None]
-            vectors = vectors + functional.pad(found, (vectors.shape[-1] - self.facts, 0))
+            gate: Tensor = self.search_gate(states[..., 1:, :])
+            vectors = vectors + functional.pad(SEARCH_SCALE * gate * text[:, None], (0, self.facts))
+        if asks is not None and self.facts:
+            wanted = ASK_SCALE * asks @ self.facts_asked
+            vectors = vectors + functional.pad(wanted, (vectors.shape[-1] - self.facts, 0))[:, None]
         return vectors
-
-
-def _gate(hidden: int, outputs: int, start: float) -> nn.Linear:
-    """A map of states that is `start` everywhere before it learns."""
-    gate = nn.Linear(hidden, outputs)
-    nn.init.zeros_(gate.weight)
-    nn.init.constant_(gate.bias, start)
-    return gate
 
 
 def best_scores(vectors: Tensor, table: Tensor) -> Tensor:

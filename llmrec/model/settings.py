@@ -87,7 +87,7 @@ class HeadSettings:
 
     `recent`: how many of the newest items' rows of V are added to every user vector (0: none). `search`: add
     what the search words of a wish are near to; needs items with a text part. `facts`: let user vectors
-    prefer facts of items (`data.fact_columns`), as a wish wants them and as the history teaches.
+    prefer facts of items (`data.fact_columns`), as a wish asks for them and as the history teaches.
     """
 
     history_state: bool = True

@@ -11,6 +11,7 @@ from llmrec.model.adapters import causal_lm, soft_prompt
 from llmrec.model.attention import attention_inputs
 from llmrec.model.item_tokens import ItemRows, ItemTokens
 from llmrec.model.query_head import QueryHead, best_scores
+from llmrec.verbalize.sought import ASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,17 +57,20 @@ class TunedModel(nn.Module):
             is_other[..., None], other[ids[is_other] - first_query].to(embedded.dtype)
         )
 
+    def asks(self, search: Tensor) -> Tensor | None:
+        """The weights of what is asked [n, len(ASKS)] in `search` of `query_vectors`; None in width 0."""
+        return search[:, search.shape[1] - len(ASKS) :] if search.shape[1] else None
+
     def query_vectors(self, states: Tensor, recent: Tensor | None, search: Tensor) -> Tensor:
         """User vectors [n, M, inner + F] of the queries; see `QueryHead.at_wish` for states and `recent`.
 
-        `search` [n, text width + F] is what is sought (`items.search_vectors`), of width 0 where nothing is.
+        `search` [n, text width + len(ASKS)] is what is sought (`items.search_vectors`), of width 0 where
+        nothing is.
         """
-        head, text, facts = self.head, None, None
-        if search.shape[1]:
-            width = search.shape[1] - head.facts
-            text = self.items.of_search(search[:, :width]) if head.searches else None
-            facts = search[:, width:]
-        return head.at_wish(states, recent, text, facts)
+        text, asks = None, self.asks(search)
+        if asks is not None and self.head.searches:
+            text = self.items.of_search(search[:, : search.shape[1] - len(ASKS)])
+        return self.head.at_wish(states, recent, text, asks)
 
     def best(
         self, states: Tensor, table: Tensor, recent: Tensor | None = None, search: Tensor | None = None
@@ -75,9 +79,11 @@ class TunedModel(nn.Module):
 
         `recent` int64 [n, K] are the newest items, -1 for none; `search` as in `query_vectors`.
         """
-        past = None if recent is None or not self.head.remembered else self.head.of_recent(table, recent)
-        nothing = states.new_zeros(len(states), 0)
-        return best_scores(self.query_vectors(states, past, nothing if search is None else search), table)
+        search = states.new_zeros(len(states), 0) if search is None else search
+        past = None
+        if recent is not None and self.head.remembered:
+            past = self.head.of_recent(table, recent, self.asks(search))
+        return best_scores(self.query_vectors(states, past, search), table)
 
     def forward(
         self, ids: Tensor, visible: Tensor, positions: Tensor, rows: ItemRows | None = None

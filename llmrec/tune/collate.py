@@ -66,7 +66,7 @@ class Batch:
     token before the cut, then the queries), query_targets int64 [p].
     item_recent int64 [n, K] and query_recent [p, K]: the newest items before each, -1 for none.
     item_of int64 [n] and query_of [p]: which example of the step each belongs to.
-    query_search float32 [p, text width + F]: what is sought (`items.search_vectors`), zero for nothing; width
+    query_search float32 [p, text width + A]: what is sought (`items.search_vectors`), zero for nothing; width
     0 where nothing ever is.
     `tokens` counts real tokens, padding left out; `places` those of all rows.
     """

@@ -209,7 +209,7 @@ def build_examples(
             "targets": integers,
             "events": integers,
             "searches": List(Value("string")),
-            "wanted": List(List(Value("float32"))),
+            "asks": List(List(Value("float32"))),
             "goals": List(Value("string")),
             "items": integers,
             "length": Value("int32"),
@@ -266,7 +266,7 @@ def _rows(
                         "targets": [tail.target for tail in example.tails],
                         "events": [tail.events for tail in example.tails],
                         "searches": [tail.search.words for tail in example.tails],
-                        "wanted": [list(tail.search.facts) for tail in example.tails],
+                        "asks": [list(tail.search.asks) for tail in example.tails],
                         "goals": [tail.goal for tail in example.tails],
                         "items": list(example.items),
                         "length": example.length,
@@ -281,7 +281,7 @@ class ExampleTable:
 
         self.settings: dict[str, Any] = read_json(directory / "settings.json", "training examples")
         self._table = load_from_disk(str(directory / "table"))
-        if "goals" not in self.settings or "wanted" not in self._table.column_names:
+        if "goals" not in self.settings or "asks" not in self._table.column_names:
             raise DataError(f"{directory} was written by an older llmrec: remove it, it is made again")
         self._lengths = np.asarray(self._table["length"][:])
         self._versions = np.asarray(self._table["version"][:])
@@ -291,15 +291,15 @@ class ExampleTable:
 
     def __getitem__(self, row: int) -> Example:
         values = self._table[int(row)]
-        names = ("cuts", "tails", "targets", "events", "searches", "wanted", "goals")
+        names = ("cuts", "tails", "targets", "events", "searches", "asks", "goals")
         tails = zip(*(values[name] for name in names), strict=True)
         return Example(
             values["head"],
             values["item_at"],
             values["next_item"],
             [
-                Tail(cut, ids, target, events, Sought(words, tuple(facts)), goal)
-                for cut, ids, target, events, words, facts, goal in tails
+                Tail(cut, ids, target, events, Sought(words, tuple(asks)), goal)
+                for cut, ids, target, events, words, asks, goal in tails
             ],
             values["items"],
         )

@@ -26,13 +26,13 @@ def hardest(model: TunedModel, batch: Batch, prompts: int, top: int, known: Tens
     chosen = torch.arange(prompts, device=device) % count
     states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
     states = states[batch.query_rows[chosen]].float()
-    past = None
+    past, search = None, batch.query_search[chosen]
     if model.head.remembered:
         recent = batch.query_recent[chosen]
         table = model.items(recent.clamp(min=0).flatten())
         places = torch.arange(recent.numel(), device=device).view_as(recent)
-        past = model.head.of_recent(table, torch.where(recent >= 0, places, -1))
-    vectors = model.query_vectors(states, past, batch.query_search[chosen])
+        past = model.head.of_recent(table, torch.where(recent >= 0, places, -1), model.asks(search))
+    vectors = model.query_vectors(states, past, search)
     items = torch.arange(len(model.items.text_vectors)) if known is None else known
     targets = batch.query_targets[chosen][:, None]
     scores, found = vectors.new_empty(prompts, 0), targets[:, :0]

@@ -44,7 +44,8 @@ class RetrievalLoss(nn.Module):
             at_items = self.model.head.vectors(states[batch.item_rows])
             if (past := self._of_recent(rows, batch.item_recent)) is not None:
                 at_items = at_items + past
-            past = self._of_recent(rows, batch.query_recent)
+            asks = self.model.asks(batch.query_search)
+            past = self._of_recent(rows, batch.query_recent, asks)
             at_queries = self.model.query_vectors(states[batch.query_rows], past, batch.query_search)
             weights = self.settings.sequence_weight, self.settings.query_weight
             reads = (
@@ -72,12 +73,12 @@ class RetrievalLoss(nn.Module):
         needed = torch.cat([prompts, targets, candidates.items, recent[recent >= 0]])
         return candidates, items.rows(torch.unique(needed))
 
-    def _of_recent(self, rows: ItemRows, recent: Tensor) -> Tensor | None:
+    def _of_recent(self, rows: ItemRows, recent: Tensor, asks: Tensor | None = None) -> Tensor | None:
         """What the newest items [n, K] make of user vectors, [n, inner + F]; None without K."""
         if not self.model.head.remembered:
             return None
         places = torch.where(recent >= 0, rows.places(recent.clamp(min=0)), -1)
-        return self.model.head.of_recent(rows.values, places)
+        return self.model.head.of_recent(rows.values, places, asks)
 
     def _loss(
         self, rows: ItemRows, candidates: Candidates | None, vectors: Tensor, targets: Tensor, of: Tensor

@@ -1,46 +1,37 @@
-"""What of a wish the query head is told apart from its words: what to look for, and which facts count."""
+"""What of a wish the query head is told apart from its words: what to look for, and which parts it has."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmrec.data.fact_columns import FACTS
 from llmrec.verbalize.lexicon import Lexicon
-from llmrec.verbalize.objective import Objective
+from llmrec.verbalize.objective import PARTS, PRICE_LEVELS, Objective
 from llmrec.verbalize.seasons import SEASONS
+
+ASKS = (*(part for part in PARTS if part != "price_level"), *(f"price_level={at}" for at in PRICE_LEVELS))
+"""What a wish can ask: the parts of an objective, with one for each price level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """`words` are looked for in the texts of items; `facts` says how much each of `FACTS` is wanted.
-
-    `facts` is empty where none is.
-    """
+    """`words` are looked for in the texts of items; `asks` is the weight of each of `ASKS`, () for none."""
 
     words: str = ""
-    facts: tuple[float, ...] = ()
+    asks: tuple[float, ...] = ()
 
 
 def sought(objective: Objective, lexicon: Lexicon) -> Sought:
-    """What `objective` seeks; nothing for an objective that says nothing of items."""
-    return Sought(search_words(objective, lexicon), wanted_facts(objective))
+    """What `objective` seeks."""
+    return Sought(search_words(objective, lexicon), asks(objective))
 
 
-def wanted_facts(objective: Objective) -> tuple[float, ...]:
-    """The weight of each of `FACTS` in `objective`, () when none is wanted.
-
-    A least value of the event means well-rated items, "again" those that people come back to.
-    """
-    wanted = {
-        "long_tail": ("long_tail", objective.long_tail),
-        "cheap": ("price_level", objective.price_level == "low"),
-        "premium": ("price_level", objective.price_level == "high"),
-        "fresh": ("fresh", objective.fresh),
-        "rating": ("min_value", objective.min_value is not None),
-        "again": ("seen_before", objective.seen_before),
+def asks(objective: Objective) -> tuple[float, ...]:
+    """The weight of each of `ASKS` in `objective`, 0 for what it does not ask; () when it asks nothing."""
+    weights = {
+        f"{part}={objective.price_level}" if part == "price_level" else part: objective.weight(part)
+        for part in objective.parts
     }
-    weights = {fact: objective.weight(part) for fact, (part, said) in wanted.items() if said}
-    return tuple(weights.get(fact, 0.0) for fact in FACTS) if weights else ()
+    return tuple(weights.get(ask, 0.0) for ask in ASKS) if weights else ()
 
 
 def search_words(objective: Objective, lexicon: Lexicon) -> str:
