@@ -15,17 +15,19 @@ from llmrec.tune.goals import GoalMaker
 
 UNIVERSAL = "universal"
 COMPARED = ("ndcg@10", "recall@10")
-Answered = Mapping[tuple[str, bool], Evaluation]
-"""What a model reached, by goal and whether its words were said."""
+WAYS = (False, True, "served")
+"""Without words, with them, and with what filters can hold of them enforced."""
+Answered = Mapping[tuple[str, bool | str], Evaluation]
+"""What a model reached, by goal and one of `WAYS`."""
 
 
-def evaluations(figures: Path) -> dict[tuple[str, bool], Evaluation]:
+def evaluations(figures: Path) -> dict[tuple[str, bool | str], Evaluation]:
     """What a finished model reached; {} while there is no such file."""
     if not figures.is_file():
         return {}
     found = read_json(figures, "figures")
     return {
-        (row["objective"].partition(":")[2], row["said"]): Evaluation(
+        (row["objective"].partition(":")[2], "served" if row["enforced"] else row["said"]): Evaluation(
             row, {metric: np.array(values) for metric, values in each.items()}
         )
         for row, each in zip(found["rows"], found["per_user"], strict=True)
@@ -35,6 +37,11 @@ def evaluations(figures: Path) -> dict[tuple[str, bool], Evaluation]:
 def heard(found: Answered, goal: str) -> Evaluation | None:
     """The lists with the goal's words; for a goal without words those without."""
     return found.get((goal, True)) or found.get((goal, False))
+
+
+def served(found: Answered, goal: str) -> Evaluation | None:
+    """The lists as answers are served: limits enforced where filters can hold them."""
+    return found.get((goal, "served")) or heard(found, goal)
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -62,15 +69,16 @@ class Tables:
         self.asked = list(dict.fromkeys(goal for done in universal.values() for goal, _ in done))
         self.seeds = len(universal)
 
-    def figure(self, model: str, goal: str, metric: str, said: bool | None = None) -> float | None:
-        """Mean over seeds of a model's figure for a goal, heard or (`said` false) not."""
+    def figure(self, model: str, goal: str, metric: str, way: bool | str = True) -> float | None:
+        """Mean over seeds of a model's figure for a goal, asked in one of `WAYS`."""
+        find = {True: heard, "served": served}
         runs = self.found.get(model, {}).values()
-        rows = [done.get((goal, said)) if said is not None else heard(done, goal) for done in runs]
+        rows = [find[way](done, goal) if way in find else done.get((goal, way)) for done in runs]
         return mean([each.row[metric] for each in rows if each is not None and metric in each.row])
 
-    def lead(self, goal: str, specialist: str, metric: str) -> float | None:
-        """How much better the universal model is than a specialist, as a share of the latter's figure."""
-        ours, theirs = self.figure(UNIVERSAL, goal, metric), self.figure(specialist, goal, metric)
+    def lead(self, goal: str, metric: str, way: bool | str = True) -> float | None:
+        """How much better the universal model is than the goal's specialist, as a share of its figure."""
+        ours, theirs = self.figure(UNIVERSAL, goal, metric, way), self.figure(goal, goal, metric, way)
         return ours / theirs - 1 if ours is not None and theirs else None
 
     def comparisons(self) -> list[dict[str, Any]]:
@@ -79,7 +87,9 @@ class Tables:
             comparison(ours, theirs, metric)
             for goal in self.asked
             for seed, done in self.found[UNIVERSAL].items()
-            if (ours := heard(done, goal)) and (theirs := heard(self.found.get(goal, {}).get(seed, {}), goal))
+            for way in WAYS[1:]
+            if (ours := done.get((goal, way)))
+            and (theirs := self.found.get(goal, {}).get(seed, {}).get((goal, way)))
             for metric in COMPARED
         ]
 
@@ -89,38 +99,46 @@ class Tables:
         return [each.row for each in self.popular] + [each.row for done in runs for each in done.values()]
 
     def versus(self) -> Iterator[str]:
-        """The table of universal against specialists, and what comes of it."""
-        popular = {each.row["objective"].partition(":")[2]: each.row["ndcg@10"] for each in self.popular}
+        """The tables of universal against specialists, the models alone and as served, and their sums."""
         trained = [goal for goal in self.asked if "+" not in goal]
+        for title, way in (
+            ("The models alone.", True),
+            ("As served: what filters can hold is enforced.", "served"),
+        ):
+            yield title
+            yield self._versus(trained, way)
+            for metric in COMPARED:
+                leads = {goal: lead for goal in trained if (lead := self.lead(goal, metric, way)) is not None}
+                if leads:
+                    worst = min(leads, key=lambda goal: leads[goal])
+                    average = statistics.fmean(leads.values())
+                    yield (
+                        f"{metric}: the universal model is {average:+.1%} on average over {len(leads)} "
+                        f"goals; at worst {leads[worst]:+.1%} ({worst})."
+                    )
+
+    def _versus(self, trained: Sequence[str], way: bool | str) -> str:
+        """One of these tables."""
+        popular = {each.row["objective"].partition(":")[2]: each.row["ndcg@10"] for each in self.popular}
         header = ["goal", "questions", "popularity", "no words", "universal", "specialist", "difference"]
         header += ["recall@10 universal", "specialist", "difference"]
         lines = []
         for goal in trained:
-            ours, recall = self.lead(goal, goal, "ndcg@10"), self.lead(goal, goal, "recall@10")
             lines.append(
                 [
                     goal,
                     shown(self.figure(UNIVERSAL, goal, "users"), ",.0f"),
                     shown(popular.get(goal)),
                     shown(self.figure(UNIVERSAL, goal, "ndcg@10", False)),
-                    shown(self.figure(UNIVERSAL, goal, "ndcg@10")),
-                    shown(self.figure(goal, goal, "ndcg@10")),
-                    shown(ours, "+.1%"),
-                    shown(self.figure(UNIVERSAL, goal, "recall@10")),
-                    shown(self.figure(goal, goal, "recall@10")),
-                    shown(recall, "+.1%"),
+                    shown(self.figure(UNIVERSAL, goal, "ndcg@10", way)),
+                    shown(self.figure(goal, goal, "ndcg@10", way)),
+                    shown(self.lead(goal, "ndcg@10", way), "+.1%"),
+                    shown(self.figure(UNIVERSAL, goal, "recall@10", way)),
+                    shown(self.figure(goal, goal, "recall@10", way)),
+                    shown(self.lead(goal, "recall@10", way), "+.1%"),
                 ]
             )
-        yield table(header, lines)
-        for metric in COMPARED:
-            leads = {goal: lead for goal in trained if (lead := self.lead(goal, goal, metric)) is not None}
-            if leads:
-                worst = min(leads, key=lambda goal: leads[goal])
-                average = statistics.fmean(leads.values())
-                yield (
-                    f"{metric}: the universal model is {average:+.1%} on average over {len(leads)} goals; "
-                    f"at worst {leads[worst]:+.1%} ({worst})."
-                )
+        return table(header, lines)
 
     def instruction(self) -> Iterator[str]:
         """What saying the goal does to the universal model's lists."""
@@ -136,7 +154,8 @@ class Tables:
 
     def combinations(self) -> Iterator[str]:
         """Goals at once, trained and never trained, beside the specialists of their parts."""
-        header = ["combination", "trained", "questions", "no words", "universal", "specialists of the parts"]
+        header = ["combination", "trained", "questions", "no words", "universal", "as served"]
+        header.append("specialists of the parts")
         lines = []
         for goal in (goal for goal in self.asked if "+" in goal):
             parts = [
@@ -151,6 +170,7 @@ class Tables:
                     shown(self.figure(UNIVERSAL, goal, "users"), ",.0f"),
                     shown(self.figure(UNIVERSAL, goal, "ndcg@10", False)),
                     shown(self.figure(UNIVERSAL, goal, "ndcg@10")),
+                    shown(self.figure(UNIVERSAL, goal, "ndcg@10", "served")),
                     ", ".join(parts) or "–",
                 ]
             )

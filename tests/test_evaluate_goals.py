@@ -24,6 +24,7 @@ class Hearing(ScoringRecommender):
 
     def __init__(self, facts: ItemFacts) -> None:
         super().__init__("hearing", facts.catalog)
+        self.filters.facts = facts
         self._popular, self._tail = facts.counts, facts.tail
         self.asked: list[Request] = []
 
@@ -59,10 +60,11 @@ def test_targets_are_the_first_events_of_the_fold_that_answer(shop, goals) -> No
     assert goal_cases(shop, goals, "event=purchase", SPLIT, users=some) == cases[:3]
 
 
-def test_each_goal_has_a_row_without_words_and_one_with_them(measured) -> None:
+def test_each_goal_has_a_row_without_words_one_with_them_and_one_with_limits(measured) -> None:
     _, found = measured
-    assert [(each.row["objective"], each.row["said"]) for each in found] == [
-        (f"goal:{name}", said) for name in NAMES for said in (False, True)
+    ways = [(False, False), (True, False), (True, True)]
+    assert [(each.row["objective"], each.row["said"], each.row["enforced"]) for each in found] == [
+        (f"goal:{name}", *way) for name in NAMES for way in ways[: 2 if name == "event=purchase" else 3]
     ]
     for each in found:
         row = each.row
@@ -75,12 +77,24 @@ def test_each_goal_has_a_row_without_words_and_one_with_them(measured) -> None:
 
 
 def test_lists_move_with_the_words(measured, goals) -> None:
-    rows = {(each.row["objective"], each.row["said"]): each.row for each in measured[1]}
+    rows = {
+        (each.row["objective"], each.row["said"]): each.row
+        for each in measured[1]
+        if not each.row["enforced"]
+    }
     plain, said = rows["goal:long-tail", False], rows["goal:long-tail", True]
     assert plain["long_tail@10"] < 0.5 and said["long_tail@10"] == said["honoured@10"] == 1.0
     assert said["recall@10"] > plain["recall@10"]
     assert rows["goal:again", True]["targets_seen"] == rows["goal:again", True]["users"]
     assert rows["goal:cheap+long-tail", True]["honoured@10"] < 1.0
+
+
+def test_served_lists_are_what_was_asked_for(measured) -> None:
+    rows = {each.row["objective"]: each.row for each in measured[1] if each.row["enforced"]}
+    assert set(rows) == {"goal:long-tail", "goal:again", "goal:cheap+long-tail"}
+    assert all(row["honoured@10"] == 1.0 for row in rows.values())
+    alone = {each.row["objective"]: each.row for each in measured[1] if each.row["said"]}
+    assert all(row["ndcg@10"] >= alone[name]["ndcg@10"] for name, row in rows.items())
 
 
 def test_one_users_questions_come_together_and_none_twice(measured) -> None:
@@ -105,7 +119,7 @@ def test_seen_items_are_left_out_where_people_have_each_item_once(sample) -> Non
 
 def test_the_report_takes_the_rows(measured, tmp_path) -> None:
     _, found = measured
-    pairs = [comparison(said, plain) for plain, said in zip(found[::2], found[1::2], strict=True)]
+    pairs = [comparison(said, plain) for plain, said in zip(found[0:6:3], found[1:6:3], strict=True)]
     paths = write_report(tmp_path, [each.row for each in found], environment(), pairs)
     assert read_report(paths[0])["rows"][1]["said"] is True
     page = paths[1].read_text()

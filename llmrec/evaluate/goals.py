@@ -16,14 +16,20 @@ import numpy as np
 
 from llmrec.data.prepared import Prepared
 from llmrec.decode.contract import Filters, Recommender, Request
+from llmrec.decode.filters import from_objective, merge
 from llmrec.errors import LlmrecError
 from llmrec.evaluate import metrics
 from llmrec.evaluate.protocol import Evaluation, ask, bounds, figures, train_bits
 from llmrec.tune.goals import Asked, GoalMaker, spans
 from llmrec.verbalize.conditions import Behaviour
+from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.parse import parse
 
 TOP = 10
+Way = tuple[bool, bool]
+"""Whether the words of a question are said, and whether what filters can hold of them is enforced."""
+Key = tuple[int, str, Filters]
+"""User, words and limits of a question: it is asked once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ def evaluate_goals(
 ) -> list[Evaluation]:
     """For each goal the lists without its words and, where the model `hears`, with them; see docs/report.md.
 
+    Where a filter can hold what is said, there is a third row with it enforced, as answers are served.
+
     `names` default to all goals of `goals`; one that no event of the fold answers has no row. `most` bounds
     the users, drawn with the seed and the same for all goals. `seed` also draws what is asked and its
     wording. Lists leave out the items of the history where `GoalMaker.leaves_out_seen` says so. `extra`
@@ -96,23 +104,26 @@ def evaluate_goals(
     asking = _Asking(recommender, prepared, goals)
     for found in cases.values():
         for case in found:
-            for said in _ways(case, hears):
-                asking.add(case, said)
+            for way in _ways(case, hears):
+                asking.add(case, way)
     asking.ask(progress)
     same = {"model": recommender.name, "dataset": prepared.name, "split": split, "fold": fold, "seed": seed}
     bits = train_bits(prepared, split)
     evaluations = []
     for name, found in cases.items():
-        for said in _ways(found[0], hears):
-            row, values = asking.figures(found, said, bits)
+        for way in _ways(found[0], hears):
+            row, values = asking.figures(found, way, bits)
             named = same | {"objective": f"goal:{name}"}
             evaluations.append(Evaluation(named | row | dict(extra or {}), values))
     return evaluations
 
 
-def _ways(case: GoalCase, hears: bool) -> tuple[bool, ...]:
-    """Without words, and with them where the goal has some (a goal has them always or never)."""
-    return (False, True) if hears and case.asked.words else (False,)
+def _ways(case: GoalCase, hears: bool) -> tuple[Way, ...]:
+    """All ways to ask a goal, the same for all of its questions: a goal has words always or never."""
+    if not hears or not case.asked.words:
+        return ((False, False),)
+    limited = from_objective(case.asked.objective) != Filters()
+    return ((False, False), (True, False), (True, True)) if limited else ((False, False), (True, False))
 
 
 def _drawn(users: list[int], most: int | None, seed: int) -> np.ndarray:
@@ -129,35 +140,44 @@ class _Asking:
         self._recommender = recommender
         self._prepared = prepared
         self._goals = goals
-        self._requests: dict[tuple[int, str, bool], Request] = {}
-        self._lists: dict[tuple[int, str, bool], np.ndarray] = {}
+        self._requests: dict[Key, Request] = {}
+        self._lists: dict[Key, np.ndarray] = {}
+        self._read: dict[str, Objective] = {}
         self._seconds = 0.0
 
-    def _key(self, case: GoalCase, said: bool) -> tuple[int, str, bool]:
-        leaves_out = self._goals.leaves_out_seen(case.asked.objective)
-        return case.user, case.asked.words if said else "", leaves_out
+    def _asked(self, case: GoalCase, way: Way) -> tuple[str, Objective, Filters]:
+        """Words, what is read in them, and the limits of the list."""
+        said, enforced = way
+        words = case.asked.words if said else ""
+        if (read := self._read.get(words)) is None:
+            read = self._read[words] = parse(words, self._goals.maker.lexicon)
+        limits = Filters(exclude_seen=self._goals.leaves_out_seen(case.asked.objective))
+        return words, read, merge(limits, from_objective(read)) if enforced else limits
 
-    def add(self, case: GoalCase, said: bool) -> None:
+    def _key(self, case: GoalCase, way: Way) -> Key:
+        words, _, limits = self._asked(case, way)
+        return case.user, words, limits
+
+    def add(self, case: GoalCase, way: Way) -> None:
         """Note a question."""
-        key = user, words, leaves_out = self._key(case, said)
-        if key not in self._requests:
-            history = self._prepared.histories.history(user, case.cut)
-            read = parse(words, self._goals.maker.lexicon)
-            self._requests[key] = Request(history, words, read, Filters(exclude_seen=leaves_out), user)
+        words, read, limits = self._asked(case, way)
+        if (key := (case.user, words, limits)) not in self._requests:
+            history = self._prepared.histories.history(case.user, case.cut)
+            self._requests[key] = Request(history, words, read, limits, case.user)
 
     def ask(self, progress: Callable[[int, int], None] | None) -> None:
         """Ask all that was noted."""
-        keys = sorted(self._requests)
+        keys = sorted(self._requests, key=lambda key: key[:2])
         start = time.perf_counter()
         lists = ask(self._recommender, [self._requests[key] for key in keys], progress=progress)
         self._seconds = time.perf_counter() - start
         self._lists = dict(zip(keys, lists, strict=True))
 
     def figures(
-        self, cases: Sequence[GoalCase], said: bool, bits: np.ndarray
+        self, cases: Sequence[GoalCase], way: Way, bits: np.ndarray
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The figures of some questions as columns of a row, and by question."""
-        keys = [self._key(case, said) for case in cases]
+        keys = [self._key(case, way) for case in cases]
         lists = np.stack([self._lists[key] for key in keys])
         targets = np.array([case.asked.target for case in cases], dtype=np.int64)
         values = figures(lists, targets, bits)
@@ -167,7 +187,8 @@ class _Asking:
         if honoured is not None:
             values["honoured@10"] = honoured
         items = len(self._prepared.catalog)
-        row: dict[str, Any] = {"said": said, "filter_seen": all(leaves_out for _, _, leaves_out in keys)}
+        leaves_out = all(self._goals.leaves_out_seen(case.asked.objective) for case in cases)
+        row: dict[str, Any] = {"said": way[0], "enforced": way[1], "filter_seen": leaves_out}
         row |= {name: float(column.mean()) for name, column in values.items()}
         row |= {
             "coverage": metrics.coverage(lists, items),

@@ -105,7 +105,7 @@ def _goals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         (
             row["model"],
             row["objective"].partition(":")[2],
-            "said" if row.get("said") else "–",
+            "enforced" if row.get("enforced") else "said" if row.get("said") else "–",
             "left out" if row["filter_seen"] else "allowed",
             *(figure(row, name) for name in names),
             f"{row['users']:,}",
@@ -114,7 +114,8 @@ def _goals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     note = (
         "The target is each user's first event of the fold that answers the goal; the history is all that "
-        "came before the fold. The goal is said in wordings that training never saw. long_tail@10: share of "
+        "came before the fold. The goal is said in wordings that training never saw, and in rows that say so "
+        "what filters can hold of it is enforced. long_tail@10: share of "
         "the top 10 outside the most popular items that together have half of the training events; "
         "honoured@10: share of the top 10 that is what the goal says of items."
     )

@@ -143,10 +143,12 @@ def bounds(values: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
 def comparison(first: Evaluation, second: Evaluation, metric: str = "recall@10") -> dict[str, Any]:
     """Paired bootstrap of two evaluations of the same cases, as an entry of the report's `comparisons`.
 
-    Raises `ValueError` when dataset, split, fold, objective or seen filter differ.
+    Raises `ValueError` when dataset, split, fold, objective, seen filter or enforcement differ.
     """
-    same = ("dataset", "split", "fold", "objective", "filter_seen")
-    if any(first.row[name] != second.row[name] for name in same):
+    same = ["dataset", "split", "fold", "objective", "filter_seen"]
+    if first.row.get("enforced") is not None:
+        same.append("enforced")
+    if any(first.row[name] != second.row.get(name) for name in same):
         raise ValueError("two evaluations of different questions cannot be compared")
     found = compare(first.per_user[metric], second.per_user[metric])
     return {name: first.row[name] for name in same} | {

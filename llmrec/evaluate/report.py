@@ -52,7 +52,9 @@ class Row(BaseModel):
     )
     seed: int = Field(description="seed that the model was fitted with")
     setting: str | None = Field(default=None, description="the model's setting, in words")
-    enforced: bool | None = Field(default=None, description="wish rows: what can be enforced was enforced")
+    enforced: bool | None = Field(
+        default=None, description="wish and goal rows: what can be enforced was enforced"
+    )
     said: bool | None = Field(default=None, description="goal rows: the model heard the goal's words")
     long_tail_10: float | None = Field(
         default=None, alias="long_tail@10", ge=0, le=1, description="share of the top 10 outside the head"
