@@ -54,6 +54,8 @@ class Recipe:
             raise LlmrecError(f"recipe: version is {self.version}, this llmrec reads {VERSION}")
         if self.layers is not None and self.layers < 1:
             raise LlmrecError(f"recipe: layers is {self.layers}, it must be at least 1")
+        if self.prompt.queries < 1:
+            raise LlmrecError("recipe: prompt: queries is 0, it must be at least 1")
 
     @property
     def model_settings(self) -> ModelSettings:

@@ -25,13 +25,15 @@ CATALOG = Catalog(
 )
 TEMPLATES = Templates.load()
 TYPES = ("cart", "purchase", "view")
+GOES_ON = {"next_title": {"items": "line", "queries": 0}}
+"""Settings of the templates that a model goes on writing."""
 EVENTS = st.lists(
     st.tuples(st.integers(0, 7), st.none() | st.integers(0, 2**31), st.sampled_from(("", *TYPES))),
     max_size=12,
 ).map(lambda rows: tuple(Event(item, time, kind) for item, time, kind in rows))
 SETTINGS = st.builds(
     PromptSettings,
-    items=st.sampled_from(("token", "title", "both")),
+    items=st.sampled_from(("token", "title", "both", "line")),
     queries=st.integers(1, 6),
     statistics=st.booleans(),
     gaps=st.booleans(),
@@ -71,7 +73,7 @@ def test_the_head_of_a_shorter_history_begins_the_longer(history, chosen, cut, w
 def test_items_and_queries_are_all_and_only_those_asked_for(history, chosen, wish):
     prompt = Verbalizer(CATALOG, chosen, TYPES, TEMPLATES).prompt(history, wish + HOSTILE, {HOSTILE: HOSTILE})
     items = [segment.item for segment in prompt.head if isinstance(segment, ItemToken)]
-    assert items == ([event.item for event in history] if chosen.items != "title" else [])
+    assert items == ([event.item for event in history] if chosen.items in ("token", "both") else [])
     tokens = [segment for segment in prompt.tail if not isinstance(segment, Words)]
     assert tokens == [QueryToken(number) for number in range(chosen.queries)]
     text = "".join(segment.text for segment in prompt.head + prompt.tail if isinstance(segment, Words))
@@ -129,12 +131,27 @@ def test_statistics_stand_in_the_tail_and_see_the_whole_history():
     assert maker.fit(history, "", {}, 1000, size)[0].tail == maker.prompt(history).tail
 
 
+def test_a_prompt_that_goes_on_has_one_title_a_line_and_ends_in_words():
+    maker = verbalizer(template="next_title", **GOES_ON["next_title"])
+    history = (Event(1, 0, "view"), Event(6, 0, "view"), Event(2, 5 * 86400, "purchase"))
+    prompt = maker.prompt(history, f"a mug\n{HOSTILE}")
+    assert [segment.text for segment in prompt.head] == [
+        "What one customer chose, in order:\nview:\n- Mug 1\n",
+        f"- {maker._title(6)}\n",
+        "days later:\npurchase:\n- Mug 2\n",
+    ]
+    (tail,) = prompt.tail
+    assert tail.text.startswith("Now the customer wants: a mug < ") and tail.text.endswith("\n-")
+    assert all(line.startswith("-") or ":" in line for line in maker.display(prompt).splitlines())
+    assert maker.prompt(()).tail == (Words("-"),)
+
+
 def test_mistakes_are_explained():
     with pytest.raises(LlmrecError, match="items is 'codes'"):
         PromptSettings(items="codes")
-    with pytest.raises(LlmrecError, match="queries is 0"):
-        PromptSettings(queries=0)
-    with pytest.raises(LlmrecError, match="no template 'nothing', there is: retrieve"):
+    with pytest.raises(LlmrecError, match="queries is -1"):
+        PromptSettings(queries=-1)
+    with pytest.raises(LlmrecError, match="no template 'nothing', there is: next_title, retrieve"):
         verbalizer(template="nothing")
     with pytest.raises(UnknownIdError, match="item number 99"):
         verbalizer().prompt((Event(99),))
@@ -167,7 +184,7 @@ def test_a_bundle_keeps_its_own_templates(tmp_path):
 @pytest.mark.parametrize("name", TEMPLATES.names)
 def test_each_template_has_a_readme_entry_and_a_golden_rendering(name, sample):
     assert f"\n## {name}\n" in (PROMPTS / "README.md").read_text(encoding="utf-8")
-    chosen = PromptSettings(template=name, statistics=True, max_events=12)
+    chosen = PromptSettings(name, statistics=True, max_events=12, **GOES_ON.get(name, {}))
     maker = Verbalizer(sample.catalog, chosen, sample.histories.event_types, TEMPLATES)
     prompt = maker.prompt(sample.histories.history(3), "garden things under 3 pounds", {"country": "France"})
     golden = (HERE / "golden" / f"{name}.txt").read_text(encoding="utf-8")

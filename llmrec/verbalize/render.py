@@ -14,7 +14,9 @@ from llmrec.verbalize.profile import describe, gap
 from llmrec.verbalize.prompt import ItemToken, Prompt, QueryToken, Segment, Words
 from llmrec.verbalize.templates import Templates
 
-ITEM_MODES = ("token", "title", "both")
+_WRITTEN = {"title": " {};", "both": " {}", "line": " {}\n"}
+"""How the words of an item stand in a prompt."""
+ITEM_MODES = ("token", *_WRITTEN)
 WISH_LIMIT, TITLE_LIMIT, ATTRIBUTE_LIMIT = 240, 80, 40
 """Characters kept of a wish, of a title, and of an attribute's name or value."""
 
@@ -29,9 +31,11 @@ class PromptSettings:
     """How prompts read; kept in the bundle, so that serving asks as training did.
 
     template: file in `prompts/` without suffix. items: "token" writes an item of the history as its own
-    token, "title" as words, "both" as words and then its token. max_events: newest events kept. queries:
-    query tokens M that end the prompt. attributes: the user's attributes, in the head. statistics: of the
-    history, in the tail, since they depend on the cut. gaps: words for gaps of time between events.
+    token, "title" as words, "both" as words and then its token, "line" as words that end their line, as a
+    model goes on writing them (`items.titles`). max_events: newest events kept. queries: query tokens M that
+    end the prompt, 0 for a prompt that a model goes on writing. attributes: the user's attributes, in the
+    head. statistics: of the history, in the tail, since they depend on the cut. gaps: words for gaps of time
+    between events.
     """
 
     template: str = "retrieve"
@@ -45,9 +49,9 @@ class PromptSettings:
     def __post_init__(self) -> None:
         if self.items not in ITEM_MODES:
             raise LlmrecError(f"prompt: items is {self.items!r}, it must be one of: {', '.join(ITEM_MODES)}")
-        for name in ("max_events", "queries"):
-            if getattr(self, name) < 1:
-                raise LlmrecError(f"prompt: {name} is {getattr(self, name)}, it must be at least 1")
+        for name, least in (("max_events", 1), ("queries", 0)):
+            if getattr(self, name) < least:
+                raise LlmrecError(f"prompt: {name} is {getattr(self, name)}, it must be at least {least}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Verbalizer:
 
     The head of a shorter history is the beginning of the head of a longer one while both have at most
     `max_events` events (see `verbalize.prompt`). Each `Words` is tokenised by itself: in "token" mode
-    the words between two items (in "both" mode with the title of the second), in "title" mode one event.
+    the words between two items (in "both" mode with the title of the second), in the others one event.
     """
 
     def __init__(
@@ -216,8 +220,8 @@ class Verbalizer:
         for mark in _MARKS.finditer(text):
             words += text[end : mark.start()]
             end = mark.end()
-            if mark[1] == _ITEM and self.settings.items != "token":
-                words += f" {self._title(int(mark[2]))}{';' if self.settings.items == 'title' else ''}"
+            if mark[1] == _ITEM and self.settings.items in _WRITTEN:
+                words += _WRITTEN[self.settings.items].format(self._title(int(mark[2])))
             if words:
                 parts[-1].append(Words(words))
                 words = ""
@@ -225,10 +229,14 @@ class Verbalizer:
                 parts.append([])
             elif mark[1] == _QUERY:
                 parts[-1].append(QueryToken(int(mark[2])))
-            elif self.settings.items != "title":
+            elif self.settings.items in ("token", "both"):
                 parts[-1].append(ItemToken(int(mark[2])))
+        if not self._queries and text[end:]:  # nothing marks the end of a prompt that goes on
+            parts[-1].append(Words(text[end:]))
+            end = len(text)
         queries = [QueryToken(number) for number in range(self.settings.queries)]
-        if len(parts) != 2 or text[end:] or parts[1][-len(queries) :] != queries or QueryToken(0) in parts[0]:
+        ends = len(parts) == 2 and parts[1][len(parts[1]) - len(queries) :] == queries
+        if not ends or text[end:] or QueryToken(0) in parts[0]:
             raise LlmrecError(
                 f"{self.templates.origin}/{self.settings.template}.jinja must write {{{{ cut }}}} once, "
                 "after the events, and end with {{ queries }}"
