@@ -42,7 +42,9 @@ BASE = "base"
 SPLIT, UNSEEN = "ablation", "ablation-unseen"
 _NOBODY = len(FOLDS)
 """Fold of the events that are in no fold."""
-_ALONE: Changes = {"head": {"history_state": False, "recent": 0, "search": False, "facts": False}}
+_ALONE: Changes = {
+    "head": {"history_state": False, "recent": 0, "search": False, "facts": False, "asks": False}
+}
 
 AXES: dict[str, dict[str, Changes]] = {
     "parts of V": {
@@ -84,6 +86,7 @@ AXES: dict[str, dict[str, Changes]] = {
         "no recent items": {"head": {"recent": 0}},
         "no search words": {"head": {"search": False}},
         "no facts": {"head": {"facts": False}},
+        "no asks": {"head": {"asks": False}},
         "plain head": _ALONE,
     },
 }

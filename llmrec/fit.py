@@ -134,7 +134,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         questions["goals"] = goal_validation(builder, goals, prepared, recipe.split, recipe.train.seed)
     examples = ExampleTable(table)
     search = None
-    if model.head.told:
+    if model.head.searches or model.head.hears_asks:
         with processes.main_process_first():
             prompts = (example for some in questions.values() for example, _ in some)
             words = {tail.search.words for example in prompts for tail in example.tails} - {""}

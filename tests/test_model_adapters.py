@@ -39,7 +39,8 @@ NEW = {"items.id_part", "items.text_map.weight", "items.token_map.weight", "item
     "head.search_gate.weight",
     "head.search_gate.bias",
     "head.recent_asked",
-    "head.facts_asked",
+    "head.scale_asked",
+    "head.shift_asked",
 }
 
 
@@ -168,8 +169,8 @@ def test_new_tokens_start_about_as_large_as_words(checkpoints, name: str) -> Non
 def test_a_part_left_out_neither_counts_nor_trains(checkpoints, parts: str, unused: str) -> None:
     model, tokens, _ = tuned(checkpoints["llama"], CATALOG, KINDS["none"], parts=parts)
     gradients = train(model, tokens, steps=1)
-    # Search words need items with a text part; facts need neither.
-    assert f"items.{unused}" not in gradients and len(gradients) == (8 if parts == "id_only" else 10)
+    # Search words need items with a text part; facts and asks need neither.
+    assert f"items.{unused}" not in gradients and len(gradients) == (9 if parts == "id_only" else 11)
     table = model.items().detach()
     with torch.no_grad():
         dict(model.items.named_parameters())[unused].add_(1.0)

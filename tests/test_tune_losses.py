@@ -137,7 +137,7 @@ def test_a_loss_without_weight_is_not_computed(ready) -> None:
         some[0].backward(retain_graph=True)  # a distributed wrapper waits for every parameter
         some[1].backward()
         # Nothing is sought in this batch.
-        sought = ("head.search_gate", "head.recent_asked", "head.facts_asked")
+        sought = ("head.search_gate", "head.recent_asked", "head.scale_asked", "head.shift_asked")
         used = {n: v for n, v in model.named_parameters() if v.requires_grad and not n.startswith(sought)}
         assert all(value.grad is not None for value in used.values())
 

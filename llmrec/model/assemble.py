@@ -86,6 +86,7 @@ def _around(
         settings.head.recent,
         settings.head.search and settings.items.parts != "id_only",
         items.facts.shape[1],
+        settings.head.asks,
     )
     head.start_from(items.token_map.weight, INNER_STD)
     return TunedModel(backbone, items, head, base, dropout)
@@ -128,12 +129,12 @@ def load_model(
     vectors = np.load(directory / "text_vectors.npy", allow_pickle=False)
     # Bundles from before search words counted have no gate for them, and no center of the texts; those from
     # before asks counted have no facts, and nothing for asks.
-    head = replace(settings.head, search="head.search_gate.weight" in parts)
+    head = replace(settings.head, search="head.search_gate.weight" in parts, asks="head.shift_asked" in parts)
     settings = replace(settings, head=head)
     model = _around(adapted, settings, vectors, int(parts.pop("base").item()), 0.0, parts.get("items.facts"))
     parts.setdefault("items.center", torch.zeros_like(model.items.center))
     for name, module in (("items.", model.items), ("head.", model.head)):
-        for key in ("fact_mean", "fact_spread", "facts", "recent_asked"):
+        for key in ("fact_mean", "fact_spread", "facts"):
             if key in (own := module.state_dict()):
                 parts.setdefault(name + key, own[key])
     try:

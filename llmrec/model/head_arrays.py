@@ -16,14 +16,17 @@ from llmrec.verbalize.sought import ASKS
 class HeadArrays:
     """`model.query_head.QueryHead` and the text map of the items, float32.
 
-    inward [inner + F, hidden] is U^T; recent [1 + len(ASKS), K] the weights of the newest items, always and
-    for each ask; facts_asked [len(ASKS), F]. gate [hidden + 1], its bias last, text_map [inner, width] and
-    center [width] are for search words, empty where they do not count.
+    inward [inner + F, hidden] is U^T, facts is F; recent [1 + len(ASKS), K] the weights of the newest items,
+    always and for each ask; scale and shift [len(ASKS), inner + F] what each ask does to a vector. gate
+    [hidden + 1], its bias last, text_map [inner, width] and center [width] are for search words, empty where
+    they do not count.
     """
 
     inward: np.ndarray
+    facts: int
     recent: np.ndarray
-    facts_asked: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
     history_state: bool
     gate: np.ndarray
     text_map: np.ndarray
@@ -33,11 +36,6 @@ class HeadArrays:
     def searches(self) -> bool:
         """Whether search words count."""
         return len(self.gate) > 0
-
-    @property
-    def facts(self) -> int:
-        """F, the number of facts at the end of the rows of V."""
-        return int(self.facts_asked.shape[1])
 
     @property
     def remembered(self) -> int:
@@ -68,6 +66,8 @@ class HeadArrays:
         found: np.ndarray = vectors[:, 1:]
         if self.history_state:
             found = found + vectors[:, :1]
+        asks = sought[:, self.search_width :]
+        found = found * (1 + asks @ self.scale)[:, None] + (asks @ self.shift)[:, None]
         inner, width = found.shape[-1] - self.facts, self.search_width
         found[..., :inner] += recent[:, None]
         if self.searches:
@@ -75,7 +75,6 @@ class HeadArrays:
             part = (words - self.center) * words.any(axis=1, keepdims=True) @ self.text_map.T
             gate = states[:, 1:] @ self.gate[:-1] + self.gate[-1]
             found[..., :inner] += SEARCH_SCALE * gate[..., None] * part[:, None]
-        found[..., inner:] += (sought[:, width:] @ self.facts_asked)[:, None]
         return found
 
 
@@ -87,12 +86,19 @@ def read_head(directory: Path, history_state: bool) -> HeadArrays:
     if "head.search_gate.weight" in parts:
         gate = np.append(parts["head.search_gate.weight"][0], parts["head.search_gate.bias"])
     always = parts.get("head.recent", none)
-    # Bundles from before asks counted have neither facts nor weights for asks.
-    asked = parts.get("head.recent_asked", np.zeros((len(ASKS), len(always)), dtype=np.float32))
+    inward = parts["head.inward.weight"]
+
+    def asked(name: str, width: int) -> np.ndarray:
+        # Zeros in bundles that hear no asks, such as those from before there were any.
+        found: np.ndarray = ASK_SCALE * parts.get(name, np.zeros((len(ASKS), width), dtype=np.float32))
+        return found
+
     return HeadArrays(
-        parts["head.inward.weight"],
-        RECENT_SCALE * np.concatenate([always[None], ASK_SCALE * asked]),
-        ASK_SCALE * parts.get("head.facts_asked", np.zeros((len(ASKS), 0), dtype=np.float32)),
+        inward,
+        parts["items.facts"].shape[1] if "items.facts" in parts else 0,
+        RECENT_SCALE * np.concatenate([always[None], asked("head.recent_asked", len(always))]),
+        asked("head.scale_asked", len(inward)),
+        asked("head.shift_asked", len(inward)),
         history_state,
         gate,
         parts.get("items.text_map.weight", none),

@@ -45,9 +45,7 @@ class QueryHead(nn.Module):
 
     With `recent` = K, which URM does not have either, every user vector has in it the sum of the rows of V
     of the newest K items, the d-th newest times `RECENT_SCALE` and a learnt weight that starts like 1 / d:
-    the model starts at what sequential rules know, and learns what to change. Each of `verbalize.sought.ASKS`
-    has weights of its own, which start at zero and are added where a wish asks it: who wants something again
-    means other items of the past than who wants something of a new kind.
+    the model starts at what sequential rules know, and learns what to change.
 
     With `search`, the search words of a wish (`verbalize.search_words`) go through the text encoder and the
     text map of the items (V_trans of URM section 1.4). What comes out, times `SEARCH_SCALE` and a gate that
@@ -55,8 +53,12 @@ class QueryHead(nn.Module):
     items' texts finds, and learns when to follow it. Without search words nothing is added.
 
     With `facts`, rows of V end in the facts of the items (`data.fact_columns`), which do not train, and user
-    vectors in what these count: a map of the state that starts at zero, and at the queries for each of `ASKS`
-    weights of its own, which start at `FACT_SCALE` for the facts that the ask is about (`WANTED`).
+    vectors in what these count: a map of the state that starts at zero.
+
+    With `asks`, each of `verbalize.sought.ASKS` that a wish asks changes the vectors of the queries as it has
+    learnt to, times its weight: the weights of the newest items (who wants something again means other items
+    of the past than who wants something of a new kind), the size of each dimension, and a vector of its own
+    that is added. All start at zero, but the last counts the facts that the ask is about (`WANTED`).
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class QueryHead(nn.Module):
         recent: int = 0,
         search: bool = False,
         facts: int = 0,
+        asks: bool = False,
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(queries, hidden) * embedding_std)
@@ -79,16 +82,18 @@ class QueryHead(nn.Module):
         self.history_state = history_state
         if recent:
             self.recent = nn.Parameter(_USUAL_INNER / inner / torch.arange(1, recent + 1))
-            self.recent_asked = nn.Parameter(torch.zeros(len(ASKS), recent))
         if search:
             self.search_gate = nn.Linear(hidden, 1)
             nn.init.zeros_(self.search_gate.weight)
             nn.init.constant_(self.search_gate.bias, _USUAL_INNER / inner)
-        if facts:
-            self.facts_asked = nn.Parameter(torch.zeros(len(ASKS), facts))
+        if asks and recent:
+            self.recent_asked = nn.Parameter(torch.zeros(len(ASKS), recent))
+        if asks:
+            self.scale_asked = nn.Parameter(torch.zeros(len(ASKS), inner + facts))
+            self.shift_asked = nn.Parameter(torch.zeros(len(ASKS), inner + facts))
             for ask, fact in WANTED.items():
                 if (at := FACTS.index(fact)) < facts:
-                    self.facts_asked.data[ASKS.index(ask), at] = FACT_SCALE / ASK_SCALE
+                    self.shift_asked.data[ASKS.index(ask), inner + at] = FACT_SCALE / ASK_SCALE
 
     def start_from(self, token_map: Tensor, spread: float) -> None:
         """Let U start as the way back from tokens to rows of V: <U^T token(v), v'> is about <v, v'>.
@@ -121,7 +126,9 @@ class QueryHead(nn.Module):
         The newest item stands first, -1 for none; `asks` [n, len(ASKS)] are the weights of what is asked. The
         facts of items are not summed up: zeros stand there.
         """
-        weights = self.recent if asks is None else self.recent + ASK_SCALE * asks @ self.recent_asked
+        weights: Tensor = self.recent
+        if asks is not None and self.hears_asks:
+            weights = weights + ASK_SCALE * asks @ self.recent_asked
         weights = RECENT_SCALE * weights * (recent >= 0)
         table = table[:, : table.shape[1] - self.facts]
         found = functional.embedding_bag(
@@ -130,9 +137,9 @@ class QueryHead(nn.Module):
         return functional.pad(found, (0, self.facts))
 
     @property
-    def told(self) -> bool:
-        """Whether anything that a wish seeks counts apart from its words in the prompt."""
-        return self.searches or self.facts > 0 or self.remembered > 0
+    def hears_asks(self) -> bool:
+        """Whether what a wish asks counts apart from its words."""
+        return hasattr(self, "shift_asked")
 
     @property
     def searches(self) -> bool:
@@ -152,14 +159,14 @@ class QueryHead(nn.Module):
         of the search words, zero where there are none; `asks` [n, len(ASKS)] the weights of what is asked.
         """
         vectors = self.at_queries(self.vectors(states))
+        if asks is not None and self.hears_asks:
+            asks = ASK_SCALE * asks
+            vectors = vectors * (1 + asks @ self.scale_asked)[:, None] + (asks @ self.shift_asked)[:, None]
         if recent is not None and self.remembered:
             vectors = vectors + recent[:, None]
         if text is not None and self.searches:
             gate: Tensor = self.search_gate(states[..., 1:, :])
             vectors = vectors + functional.pad(SEARCH_SCALE * gate * text[:, None], (0, self.facts))
-        if asks is not None and self.facts:
-            wanted = ASK_SCALE * asks @ self.facts_asked
-            vectors = vectors + functional.pad(wanted, (vectors.shape[-1] - self.facts, 0))[:, None]
         return vectors
 
 

@@ -87,13 +87,15 @@ class HeadSettings:
 
     `recent`: how many of the newest items' rows of V are added to every user vector (0: none). `search`: add
     what the search words of a wish are near to; needs items with a text part. `facts`: let user vectors
-    prefer facts of items (`data.fact_columns`), as a wish asks for them and as the history teaches.
+    prefer facts of items (`data.fact_columns`). `asks`: let each part of a wish change them by weights of its
+    own.
     """
 
     history_state: bool = True
     recent: int = 30
     search: bool = True
     facts: bool = True
+    asks: bool = True
 
     def __post_init__(self) -> None:
         if self.recent < 0:
