@@ -116,18 +116,19 @@ class WishMaker:
         cut or made of signs alone, and weights other than those of `goal_grammar.EMPHASIS`, which are said as
         the nearest.
         """
+        things = []
         told: set[str] = set()
         join = pick(rng, self._wordings.of("joins", wordings))
-        text, apart = "", False
         for thing in things_to_say(objective, self.lexicon, rng):
             part = fill(pick(rng, self._wordings.of(thing.wording, wordings)), thing.values)
             if level := emphasis(objective, thing, told):
                 part = fill(pick(rng, self._wordings.of(level, wordings)), {"part": part})
-            # A mere space or a dash would not show where such a part ends, nor where a weight begins.
-            between = ", " if join.strip(" -") == "" and (apart or level) else join
-            text = f"{text}{between}{part}" if text else part
-            apart = thing.wording in APART
-        return f"{text}, {objective.rest}" if text and objective.rest else text or objective.rest
+            things.append((part, thing.wording in APART, bool(level)))
+        said = _joined(things, join, objective.rest)
+        # Words of two parts can make a phrase of their own where only a space is between them.
+        if len(things) > 1 and not join.strip() and parse(said, self.lexicon) != objective:
+            said = _joined(things, ", ", objective.rest)
+        return said
 
     def _category_said(self, name: str) -> str:
         """The name as `parse` knows it, "" where another category's name reads the same."""
@@ -229,3 +230,14 @@ class WishMaker:
                 )
             )
         return self._sayable[stem]
+
+
+def _joined(things: Sequence[tuple[str, bool, bool]], join: str, rest: str) -> str:
+    """One text of the parts (words, whether more must stand apart, whether weighed) and loose words."""
+    text, apart = "", False
+    for part, ends_apart, weighed in things:
+        # A mere space or a dash would not show where such a part ends, nor where a weight begins.
+        between = ", " if join.strip(" -") == "" and (apart or weighed) else join
+        text = f"{text}{between}{part}" if text else part
+        apart = ends_apart
+    return f"{text}, {rest}" if text and rest else text or rest
