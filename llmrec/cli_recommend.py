@@ -10,7 +10,10 @@ from llmrec.errors import LlmrecError
 
 
 def recommend(
-    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(help="A bundle; with --mode text also a prepared dataset, a data.yaml or `sample`."),
+    ],
     user: Annotated[str | None, typer.Option(help="A user of the data.")] = None,
     history: Annotated[
         str | None, typer.Option(help="Item ids with commas, oldest first; '' for nobody known.")
@@ -24,6 +27,12 @@ def recommend(
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights of the wishes to merge, with commas; default equal.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="retrieve: by the items' vectors; text: the model writes titles.")
+    ] = "retrieve",
+    model: Annotated[
+        str | None, typer.Option(help="The model that writes; default the bundle's base, untuned.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
     max_price: Annotated[float | None, typer.Option(help="Nothing dearer.")] = None,
@@ -60,7 +69,7 @@ def recommend(
     from llmrec.decode.contract import Filters
     from llmrec.recommend import Shop
 
-    shop = Shop.open(bundle)
+    shop = Shop.open(bundle, mode, model)
     filters = Filters(
         max_price=max_price,
         min_price=min_price,

@@ -105,7 +105,7 @@ def _show(directory: Path) -> None:
     console.print(Markdown((directory / "report.md").read_text(encoding="utf-8")))
     bundle = directory / "bundle"
     shop = Shop.open(bundle)
-    asked = customers(shop.bundle.prepared.histories)
+    asked = customers(shop.prepared.histories)
     for user, wish in asked:
         for say in ("", wish):
             console.print(answers_table(shop.ask(user=user, say=say, k=5, why=True), f"customer {user}", say))

@@ -14,6 +14,7 @@ from llmrec.data.catalog import Value
 from llmrec.data.events import History
 from llmrec.data.facts import ItemFacts
 from llmrec.decode.contract import Request
+from llmrec.decode.why import Cause, causes
 from llmrec.engines.contract import Branching, Engine
 from llmrec.items.encoders import Encoder
 from llmrec.items.search_vectors import SearchVectors
@@ -149,6 +150,26 @@ class LanguageRecommender(ScoringRecommender):
         """Rows of V without facts, float32 [n, inner], by which items are alike."""
         rows = rows_of(self.search.vectors, items)
         return rows[:, : rows.shape[1] - self._head.facts]
+
+    def read(self, requests: Sequence[Request]) -> Sequence[np.ndarray]:
+        """User vectors of several wishes of one user, float32 [M, inner + F] each."""
+        return list(self.user_vectors_many(requests))
+
+    def nearest(self, read: np.ndarray, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best items that `allowed` has, at most k, and their scores."""
+        index, best = self.search.top_k(read[None], k, allowed[None])
+        found = index[0] >= 0
+        return index[0, found], best[0, found]
+
+    def because(
+        self, request: Request, read: np.ndarray, items: np.ndarray, allowed: np.ndarray
+    ) -> list[tuple[Cause, ...]]:
+        """What weighed most for each of the items, measured by leaving it out."""
+        return causes(self, request, self.scores_of(read[None])[0], items, allowed)
+
+    def said(self, read: np.ndarray, allowed: np.ndarray) -> tuple[str, ...]:
+        """Nothing: a list says it all."""
+        return ()
 
     @property
     def _rows(self) -> int:

@@ -1,4 +1,4 @@
-"""Asking a bundle: answers to wishes in words, one or several of a person."""
+"""Asking a bundle, or an untuned model: answers to wishes in words, one or several of a person."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from llmrec.bundle import Bundle
 from llmrec.data.events import History
+from llmrec.data.prepared import Prepared
 from llmrec.decode.contract import Filters, Request
+from llmrec.decode.readout import Readout
 from llmrec.decode.understand import limits_in_words, understand
-from llmrec.decode.why import Cause, causes
+from llmrec.decode.why import Cause
 from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.retrieve.diversity import MMR_BALANCE, balance_for, mmr, scaled
@@ -24,6 +27,8 @@ from llmrec.retrieve.parts import split_weighted
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 
+MODES = ("retrieve", "text")
+"""How items are found: by their vectors, or by the words that a model writes."""
 NOTHING_SEEN = Filters(exclude_seen=True)
 """The limits of a question that names none: items of the history are left out."""
 VARIED = "a list that differs within itself"
@@ -65,7 +70,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One wish: what the model was asked, what it allows (bool [items]), the user's vectors [M, inner].
+    """One wish: what the model was asked, what it allows (bool [items]), and what it made of it.
 
     `preferred`: (what it favours, which items that are, with what weight). `varied`: its list is to differ
     within itself. `held`, `left` and `notes` as in `Answers`.
@@ -73,7 +78,7 @@ class _Asked:
 
     request: Request
     allowed: np.ndarray
-    vectors: np.ndarray
+    read: Any
     held: tuple[str, ...]
     left: tuple[str, ...]
     notes: tuple[str, ...]
@@ -104,22 +109,41 @@ def _of_all(wishes: Sequence[str], parts: Sequence[tuple[str, ...]]) -> tuple[st
 
 
 class Shop:
-    """A bundle that answers people: `Shop.open("bundle").ask(user="12583", say="something for tea")`."""
+    """A model that answers people: `Shop.open("bundle").ask(user="12583", say="something for tea")`."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        self.recommender = LanguageRecommender(bundle)
-        self.catalog = bundle.catalog
+    def __init__(self, bundle: Bundle | Prepared, recommender: Readout | None = None) -> None:
+        """`recommender` answers, by default the bundle's query tokens; without a bundle it must be given."""
+        self.recommender: Readout
+        if isinstance(bundle, Bundle):
+            self.bundle, self.prepared = bundle, bundle.prepared
+            self.recommender = LanguageRecommender(bundle) if recommender is None else recommender
+        elif recommender is None:
+            raise ValueError("a dataset alone answers nothing: give a recommender too")
+        else:
+            self.prepared, self.recommender = bundle, recommender
+        self.catalog = self.prepared.catalog
 
     @classmethod
-    def open(cls, directory: str | Path) -> Shop:
-        """Open the bundle in `directory`; raises `BundleError` when it cannot be used."""
+    def open(cls, directory: str | Path, mode: str = "retrieve", model: str | None = None) -> Shop:
+        """Open a bundle; in the mode "text" also a prepared dataset, a data.yaml, or "sample".
+
+        In that mode `model` writes the items' titles, by default the bundle's base model. Raises
+        `LlmrecError` when something of that is missing.
+        """
+        if mode not in MODES:
+            raise LlmrecError(f"the mode is {mode!r}, it must be one of: {', '.join(MODES)}")
+        if mode == "text":
+            from llmrec.text.opening import open_text
+
+            return cls(*open_text(str(directory), model))
+        if model is not None:
+            raise LlmrecError("a model that writes needs the mode text: give --mode text too")
         return cls(Bundle(Path(directory)))
 
     @cached_property
     def lexicon(self) -> Lexicon:
         """The words of the data, with which wishes are read."""
-        return Lexicon.of(self.bundle.prepared)
+        return Lexicon.of(self.prepared)
 
     def ask(
         self,
@@ -159,7 +183,7 @@ class Shop:
         for asked in self._asked(user, history, wishes, k, filters, enforce, hear):
             items, scores = self._best(asked, min(k, asked.count))
             answers = self._answers(items, scores, self._because([asked], items, [0] * len(items), why))
-            notes = (*asked.notes, *self._short(asked.count, k))
+            notes = (*asked.notes, *self._said(asked), *self._short(asked.count, k))
             found.append(Answers(tuple(answers), asked.held, asked.left, notes, asked.favoured))
         return found
 
@@ -197,7 +221,10 @@ class Shop:
             tuple(answers),
             _of_all(wishes, [each.held for each in asked]),
             _of_all(wishes, [each.left for each in asked]),
-            (*_of_all(wishes, [each.notes for each in asked]), *self._short(len(answers), k)),
+            (
+                *_of_all(wishes, [(*each.notes, *self._said(each)) for each in asked]),
+                *self._short(len(answers), k),
+            ),
             _of_all(wishes, [each.favoured for each in asked]),
         )
 
@@ -216,11 +243,11 @@ class Shop:
             raise LlmrecError(f"k is {k}, it must be at least 1")
         if not wishes:
             raise LlmrecError("there is no wish: ask at least one (it may be empty)")
-        events, position = self.bundle.prepared.asker(user, history)
+        events, position = self.prepared.asker(user, history)
         self._check(filters)
         found = [self._understood(say, events, position, filters, enforce, hear) for say in wishes]
-        vectors = self.recommender.user_vectors_many([each.request for each in found])
-        return [replace(each, vectors=own) for each, own in zip(found, vectors, strict=True)]
+        read = self.recommender.read([each.request for each in found])
+        return [replace(each, read=own) for each, own in zip(found, read, strict=True)]
 
     def _understood(
         self, say: str, events: History, position: int | None, filters: Filters, enforce: bool, hear: bool
@@ -259,7 +286,7 @@ class Shop:
         return _Asked(
             Request(events, wish.heard, wish.meant, limits, position),
             allowed,
-            np.zeros((0, 0)),
+            None,
             (*held, VARIED) if core.diverse else held,
             wish.left(whole, self.catalog),
             tuple(notes),
@@ -289,9 +316,11 @@ class Shop:
 
     def _nearest(self, asked: _Asked, mask: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The best `length` items that `mask` allows, or all of them, and their scores."""
-        index, best = self.recommender.search.top_k(asked.vectors[None], length, mask[None])
-        found = index[0] >= 0
-        return index[0, found], best[0, found]
+        return self.recommender.nearest(asked.read, mask, length)
+
+    def _said(self, asked: _Asked) -> tuple[str, ...]:
+        """What the model has to say of its list."""
+        return self.recommender.said(asked.read, asked.allowed)
 
     def _because(
         self, asked: Sequence[_Asked], items: np.ndarray, goals: Sequence[int], why: bool
@@ -300,8 +329,7 @@ class Shop:
         found: list[tuple[Cause, ...]] = [()] * len(items)
         for goal in sorted(set(goals)) if why else ():
             one, places = asked[goal], [place for place, other in enumerate(goals) if other == goal]
-            scores = self.recommender.scores_of(one.vectors[None])[0]
-            reasons = causes(self.recommender, one.request, scores, items[places], one.allowed)
+            reasons = self.recommender.because(one.request, one.read, items[places], one.allowed)
             for place, because in zip(places, reasons, strict=True):
                 found[place] = because
         return found

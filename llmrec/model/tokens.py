@@ -14,6 +14,9 @@ from llmrec.verbalize.render import Verbalizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_TEXTS = 20_000
+"""Texts that are tokenised at a time."""
+
 
 class PromptTokens:
     """Maps prompts to ids of an extended vocabulary; the tokenizer itself stays as it is.
@@ -88,6 +91,14 @@ class PromptTokens:
     def count(self, prompt: Prompt) -> int:
         """Length of the whole prompt in tokens."""
         return len(self.prompt(prompt))
+
+    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts, without what begins every prompt."""
+        found: list[list[int]] = []
+        for start in range(0, len(texts), _TEXTS):
+            part = list(texts[start : start + _TEXTS])
+            found += self.tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return found
 
     def _encode_words(self, text: str) -> tuple[int, ...]:
         # `split_special_tokens`: a control token spelled out in a text stays a run of characters.
