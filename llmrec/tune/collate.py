@@ -110,40 +110,28 @@ def collate(
 
     With `pack` examples may share rows. `search` gives vectors of what is sought.
     """
-    rows, starts, shape = _places([example.length for example in examples], pack)
-    length = shape[1]
-    ids, positions = np.zeros((2, *shape), dtype=np.int64)
-    visible = np.zeros((*shape, length), dtype=bool)
-    # Padding looks at itself: a softmax over nothing would be NaN.
-    visible[:, np.arange(length), np.arange(length)] = True
-    causal = np.tril(np.ones((length, length), dtype=bool))
+    layout = lay_out(
+        [(example.head, [(tail.cut, tail.ids) for tail in example.tails]) for example in examples], pack
+    )
     items, prompts = _Reads(recent), _Reads(recent)
-    for number, (example, row, start) in enumerate(zip(examples, rows, starts, strict=True)):
-        end = start + len(example.head)
-        ids[row, start:end] = example.head
-        positions[row, start:end] = np.arange(end - start)
-        visible[row, start:end, start:end] = causal[: end - start, : end - start]
+    for number, (example, start) in enumerate(zip(examples, layout.starts, strict=True)):
         newest = _newest(example.items, recent)
         for event, (at, target) in enumerate(zip(example.item_at, example.next_item, strict=True), 1):
             if target >= 0:
-                items.add(row * length + start + at, target, newest[event], number)
+                items.add(start + at, target, newest[event], number)
+        end = start + len(example.head)
         for tail in example.tails:
-            begin, end = end, end + len(tail.ids)
-            cut = start + tail.cut
-            ids[row, begin:end] = tail.ids
-            positions[row, begin:end] = np.arange(tail.cut, tail.cut + len(tail.ids))
-            visible[row, begin:end, start:cut] = True
-            visible[row, begin:end, begin:end] = causal[: end - begin, : end - begin]
-            at_queries = range(row * length + end - queries, row * length + end)
-            prompts.add([row * length + cut - 1, *at_queries], tail.target, newest[tail.events], number)
+            end += len(tail.ids)
+            at_queries = range(end - queries, end)
+            prompts.add([start + tail.cut - 1, *at_queries], tail.target, newest[tail.events], number)
     sought = [tail.search for example in examples for tail in example.tails]
     found = np.zeros((len(sought), 0), dtype=np.float32) if search is None else search(sought)
     item_rows, item_targets, item_recent, item_of = items.tensors()
     query_rows, query_targets, query_recent, query_of = prompts.tensors(1 + queries)
     return Batch(
-        torch.from_numpy(ids),
-        torch.from_numpy(positions),
-        torch.from_numpy(visible),
+        torch.from_numpy(layout.ids),
+        torch.from_numpy(layout.positions),
+        torch.from_numpy(layout.visible),
         item_rows,
         item_targets,
         query_rows,
@@ -154,6 +142,48 @@ def collate(
         query_of,
         torch.from_numpy(found),
         sum(example.length for example in examples),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Token rows with their pattern of attention, as `Batch` has them.
+
+    ids, positions int64 [rows, length]; visible bool [rows, length, length]; `starts` are the places of the
+    examples' first tokens in the flattened rows. An example's tails stand behind its head, one after another.
+    """
+
+    ids: np.ndarray
+    positions: np.ndarray
+    visible: np.ndarray
+    starts: list[int]
+
+
+def lay_out(
+    examples: Sequence[tuple[Sequence[int], Sequence[tuple[int, Sequence[int]]]]], pack: bool
+) -> Layout:
+    """Rows that hold (head, [(cut, tail), ...]) each; with `pack` examples may share rows."""
+    lengths = [len(head) + sum(len(ids) for _, ids in tails) for head, tails in examples]
+    rows, starts, shape = _places(lengths, pack)
+    length = shape[1]
+    ids, positions = np.zeros((2, *shape), dtype=np.int64)
+    visible = np.zeros((*shape, length), dtype=bool)
+    # Padding looks at itself: a softmax over nothing would be NaN.
+    visible[:, np.arange(length), np.arange(length)] = True
+    causal = np.tril(np.ones((length, length), dtype=bool))
+    for (head, tails), row, start in zip(examples, rows, starts, strict=True):
+        end = start + len(head)
+        ids[row, start:end] = head
+        positions[row, start:end] = np.arange(end - start)
+        visible[row, start:end, start:end] = causal[: end - start, : end - start]
+        for cut, tail in tails:
+            begin, end = end, end + len(tail)
+            ids[row, begin:end] = tail
+            positions[row, begin:end] = np.arange(cut, cut + len(tail))
+            visible[row, begin:end, start : start + cut] = True
+            visible[row, begin:end, begin:end] = causal[: end - begin, : end - begin]
+    return Layout(
+        ids, positions, visible, [row * length + start for row, start in zip(rows, starts, strict=True)]
     )
 
 
