@@ -16,10 +16,10 @@ index/                   the search index of a large catalogue (see `retrieve.in
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -50,18 +50,26 @@ INDEX = "index"
 STALE = "stale_rows"
 """Key of the manifest: how many rows of V are new or other since the search index was made."""
 KIND = "llmrec bundle"
-_ALWAYS = ("data/manifest.json", "new_parts.safetensors", "text_vectors.npy", "item_matrix.npy")
-_AGAIN = "make the bundle again: python finetune/retrieval.py --config RECIPE"
+_AGAIN = "make the bundle again: llmrec finetune RECIPE"
 
 
-class Bundle:
-    """A bundle on disk. Opening checks every part against its hash; the model is loaded when asked for."""
+class AnyBundle:
+    """What bundles of every readout have; opening one checks every part against its hash."""
+
+    readout: ClassVar[str]
+    always: ClassVar[tuple[str, ...]]
+    """Parts that a bundle of this readout cannot be without."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises `BundleError` for a directory that is no bundle, of another format, or altered."""
+        """Raises `BundleError` for what is no bundle, of another format or readout, or altered."""
         self.directory = Path(directory)
         self._stamp = _stamp(self.directory)
-        self.manifest = _read_manifest(self.directory)
+        self.manifest = read_manifest(self.directory)
+        if readout_of(self.manifest) != self.readout:
+            raise BundleError(
+                f"{self.directory} was made with readout: {readout_of(self.manifest)}, "
+                f"this reads bundles of readout: {self.readout}"
+            )
         self._check_parts()
         try:
             self.recipe: Recipe = build(Recipe, self.manifest["recipe"], f"{self.directory}/manifest.json")
@@ -76,7 +84,7 @@ class Bundle:
         parts = self.manifest.get("parts")
         if not isinstance(parts, dict):
             raise BundleError(f"{self.directory}/manifest.json lists no parts: {_AGAIN}")
-        for name in _ALWAYS:
+        for name in self.always:
             if name not in parts:
                 raise BundleError(f"{self.directory}/manifest.json does not list {name}: {_AGAIN}")
         base = self.manifest.get("base")
@@ -102,7 +110,14 @@ class Bundle:
     def verbalizer(self, forbidden: tuple[str, ...] = ()) -> Verbalizer:
         """Renders prompts as in training; `forbidden` are the tokenizer's special tokens."""
         types = self.prepared.histories.event_types
-        return Verbalizer(self.catalog, self.recipe.prompt, types, self.templates, forbidden)
+        return Verbalizer(self.catalog, self.recipe.prompts_read, types, self.templates, forbidden)
+
+
+class Bundle(AnyBundle):
+    """A bundle whose model is read at query tokens; the model is loaded when asked for."""
+
+    readout = "retrieve"
+    always = ("data/manifest.json", "new_parts.safetensors", "text_vectors.npy", "item_matrix.npy")
 
     def tokens(self) -> PromptTokens:
         """The map from prompts to token ids, with the tokenizer of the base model."""
@@ -176,7 +191,8 @@ def _stamp(directory: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of the bundle in `directory`; raises `BundleError` when there is none that can be read."""
     path = directory / "manifest.json"
     if not path.is_file():
         raise BundleError(f"{directory} is not a bundle (no manifest.json): {_AGAIN}")
@@ -192,6 +208,12 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"{FORMAT}: {_AGAIN}"
         )
     return manifest
+
+
+def readout_of(manifest: Mapping[str, Any]) -> str:
+    """How the model of a bundle names items: one of `config.READOUTS`."""
+    recipe = manifest.get("recipe")
+    return str(recipe.get("readout", "retrieve")) if isinstance(recipe, dict) else "retrieve"
 
 
 def check_place(directory: Path) -> None:
@@ -216,13 +238,33 @@ def write_bundle(
     base: dict[str, Any],
     training: dict[str, Any],
 ) -> Bundle:
-    """Write a bundle, whole or not at all, in place of an older one of that name.
-
-    Where versions of that older one are kept, it becomes one of them, and the numbers go on. `base` says
-    which model it was (name, source, fingerprint), `training` what the run showed.
-    """
+    """Write a bundle read at query tokens; see `write_parts`."""
     from llmrec.model.assemble import save_model
 
+    def fill(temporary: Path) -> None:
+        save_model(temporary, recipe.model_settings, model)
+        prepare_search(temporary, recipe.search)
+
+    write_parts(directory, recipe, prepared, templates, tokens, fill, base, training)
+    return Bundle(directory)
+
+
+def write_parts(
+    directory: Path,
+    recipe: Recipe,
+    prepared: Prepared,
+    templates: Templates,
+    tokens: PromptTokens,
+    fill: Callable[[Path], None],
+    base: dict[str, Any],
+    training: dict[str, Any],
+) -> None:
+    """Write a bundle, whole or not at all, in place of an older one of that name.
+
+    `fill` writes the parts of its readout into a directory. Where versions of that older one are kept, it
+    becomes one of them, and the numbers go on. `base` says which model it was (name, source, fingerprint),
+    `training` what the run showed.
+    """
     check_place(directory)
     keep = versions_of(directory).is_dir()
     with (
@@ -232,8 +274,7 @@ def write_bundle(
         link_tree(prepared.directory, temporary / "data")
         templates.save(temporary / "prompts")
         tokens.tokenizer.save_pretrained(str(temporary / "tokenizer"))
-        save_model(temporary, recipe.model_settings, model)
-        prepare_search(temporary, recipe.search)
+        fill(temporary)
         write_json(
             temporary / "manifest.json",
             {
@@ -253,7 +294,6 @@ def write_bundle(
                 "parts": hashes(temporary),
             },
         )
-    return Bundle(directory)
 
 
 def prepare_search(directory: Path, settings: SearchSettings) -> None:

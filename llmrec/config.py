@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +15,13 @@ import yaml
 from llmrec.errors import LlmrecError
 from llmrec.model.settings import AdapterSettings, HeadSettings, ItemSettings, ModelSettings
 from llmrec.retrieve.settings import SearchSettings
+from llmrec.tune.code_settings import CodeSettings
 from llmrec.tune.settings import ExampleSettings, GoalSettings, LossSettings, TrainSettings
 from llmrec.verbalize.render import PromptSettings
 
 VERSION = 1
+READOUTS = ("retrieve", "codes")
+"""How a model names items: at query tokens, as vectors; or by writing the codes of their IDs."""
 _T = TypeVar("_T")
 
 
@@ -28,7 +32,8 @@ class Recipe:
     data: a prepared directory, a data.yaml, or `sample`. out: the bundle to write. model: a known name,
     a hub name or a directory; its first `layers` layers are kept (None: all), `random` takes its shape
     with fresh weights. split: the split to train and validate on. prompts: folder of templates (None:
-    those that come with llmrec).
+    those that come with llmrec). readout: one of `READOUTS`. `codes` are the settings of the second; it has
+    no `head`, no `search`, no `queries`, of `items` the `text_encoder` and of `loss` the `label_smoothing`.
     """
 
     data: str
@@ -48,14 +53,42 @@ class Recipe:
     loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    readout: str = "retrieve"
+    codes: CodeSettings = field(default_factory=CodeSettings)
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise LlmrecError(f"recipe: version is {self.version}, this llmrec reads {VERSION}")
         if self.layers is not None and self.layers < 1:
             raise LlmrecError(f"recipe: layers is {self.layers}, it must be at least 1")
-        if self.prompt.queries < 1:
+        if self.readout not in READOUTS:
+            raise LlmrecError(
+                f"recipe: readout is {self.readout!r}, it must be one of: {', '.join(READOUTS)}"
+            )
+        if self.readout == "retrieve" and self.prompt.queries < 1:
             raise LlmrecError("recipe: prompt: queries is 0, it must be at least 1")
+        unused = next(self._unused(), None)
+        if unused is not None:
+            raise LlmrecError(f"recipe: {unused} says nothing where readout is {self.readout}: leave it out")
+
+    def _unused(self) -> Iterator[str]:
+        """What is said that the readout does not listen to."""
+        if self.readout == "retrieve":
+            if self.codes != CodeSettings():
+                yield "codes"
+            return
+        listened = (
+            ("head", self.head, HeadSettings()),
+            ("search", self.search, SearchSettings()),
+            ("items", self.items, ItemSettings(text_encoder=self.items.text_encoder)),
+            ("loss", self.loss, LossSettings(label_smoothing=self.loss.label_smoothing)),
+        )
+        yield from (name for name, said, usual in listened if said != usual)
+
+    @property
+    def prompts_read(self) -> PromptSettings:
+        """How prompts read: one that a model goes on writing has no query tokens."""
+        return self.prompt if self.readout == "retrieve" else dataclasses.replace(self.prompt, queries=0)
 
     @property
     def model_settings(self) -> ModelSettings:

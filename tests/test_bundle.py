@@ -128,7 +128,7 @@ def test_every_part_that_is_missing_or_altered_is_named(
         path = directory / name
         content = path.read_bytes()
         path.unlink()
-        with pytest.raises(BundleError, match="is missing: make the bundle again: python finetune") as error:
+        with pytest.raises(BundleError, match="is missing: make the bundle again: llmrec finetune") as error:
             Bundle(directory)
         assert str(path) in one_line(error)
         path.mkdir()

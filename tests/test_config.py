@@ -7,6 +7,7 @@ import yaml
 
 from llmrec.config import Recipe, as_values, build, changed, load_recipe
 from llmrec.errors import LlmrecError
+from llmrec.tune.code_settings import TASKS
 
 RECIPES = sorted((Path(__file__).parents[1] / "finetune" / "recipes").glob("*.yaml"))
 LEAST = {"data": "sample", "out": "runs/x", "model": "smollm2-135m"}
@@ -57,6 +58,19 @@ WRONG = {
     "no layers": ({"layers": 0}, "layers is 0"),
     "unknown adapter": ({"adapter": {"kind": "qlora"}}, "kind is 'qlora', it must be one of: lora"),
     "unknown precision": ({"train": {"precision": "fp8"}}, "precision is 'fp8'"),
+    "unknown readout": ({"readout": "ids"}, "readout is 'ids', it must be one of: retrieve, codes"),
+    "codes for vectors": ({"codes": {"beam": 5}}, "codes says nothing where readout is retrieve"),
+    "a head for codes": ({"readout": "codes", "head": {"recent": 3}}, "head says nothing where readout is"),
+    "a sampler for codes": ({"readout": "codes", "loss": {"sampler": "mixed"}}, "loss says nothing where"),
+    "parts for codes": ({"readout": "codes", "items": {"inner": 8}}, "items says nothing where readout is"),
+    "no tasks": (
+        {"readout": "codes", "codes": {"tasks": dict.fromkeys(TASKS, 0)}},
+        "codes: tasks are all 0, nothing would train",
+    ),
+    "no task": ({"readout": "codes", "codes": {"tasks": {"next": -1}}}, "tasks: next is -1.0"),
+    "unknown form": ({"readout": "codes", "codes": {"beam_aware": {"form": "bear"}}}, "form is 'bear'"),
+    "no width": ({"readout": "codes", "codes": {"beam": 0}}, "codes: beam is 0, it must be at least 1"),
+    "no codes": ({"readout": "codes", "codes": {"levels": [8, 0]}}, "every level needs a code"),
     "no epochs": ({"train": {"epochs": 0}}, "epochs is 0"),
     "rate that is no number": ({"train": {"learning_rate": float("nan")}}, "learning_rate is nan"),
     "dropout of all": ({"train": {"dropout": 1.0}}, "dropout is 1.0"),
@@ -120,3 +134,11 @@ def test_a_recipe_changes_in_what_is_given_only() -> None:
     assert changed(recipe, seed=5).train.seed == 5
     with pytest.raises(LlmrecError, match="seed is -2"):
         changed(recipe, seed=-2)
+
+
+def test_codes_are_written_without_query_tokens() -> None:
+    said = {"readout": "codes", "items": {"text_encoder": "hash"}, "loss": {"label_smoothing": 0.1}}
+    recipe = build(Recipe, {**LEAST, **said, "codes": {"tasks": {"wish": 2}, "levels": [8, 8]}}, "recipe")
+    assert recipe.prompts_read.queries == 0 and recipe.codes.tasks.wish == 2.0
+    assert build(Recipe, LEAST, "recipe").prompts_read.queries == recipe.prompt.queries
+    assert build(Recipe, yaml.safe_load(yaml.safe_dump(as_values(recipe))), "again") == recipe
