@@ -8,10 +8,13 @@ weights of all causes need not add up to anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
+from llmrec.data.catalog import Catalog
 from llmrec.decode.contract import Recommender, Request
 
 MOST_ITEMS = 16
@@ -37,21 +40,27 @@ def causes(
     `scores` float [items] are the answer to `request`; `allowed` bool [items] are what its limits allow. A
     cause whose absence does not lower the log-probability is none.
     """
-    names, without = _left_out(recommender, request)
+    names, without = left_out(recommender, request)
     if not without:
         return [()] * len(chosen)
     whole = log_probabilities(scores[None], allowed)[:, chosen]
-    falls = whole - log_probabilities(recommender.scores(without), allowed)[:, chosen]
+    return strongest(names, whole - log_probabilities(recommender.scores(without), allowed)[:, chosen])
+
+
+def strongest(names: Sequence[Cause], falls: np.ndarray) -> list[tuple[Cause, ...]]:
+    """For each item the causes that weighed most, given `falls` [causes, items] of its log-probability."""
     found = []
     for column in falls.T:
-        strongest = np.argsort(-column, kind="stable")[:SHOWN]
-        found.append(
-            tuple(replace(names[at], weight=float(column[at])) for at in strongest if column[at] > 0)
-        )
+        first = np.argsort(-column, kind="stable")[:SHOWN]
+        found.append(tuple(replace(names[at], weight=float(column[at])) for at in first if column[at] > 0))
     return found
 
 
-def _left_out(recommender: Recommender, request: Request) -> tuple[list[Cause], list[Request]]:
+class _Named(Protocol):
+    catalog: Catalog
+
+
+def left_out(recommender: _Named, request: Request) -> tuple[list[Cause], list[Request]]:
     """The causes to try, weights not yet known, and the request without each."""
     newest = list(dict.fromkeys(event.item for event in reversed(request.history)))[:MOST_ITEMS]
     names = [Cause(recommender.catalog[item].title, recommender.catalog[item].id, 0.0) for item in newest]
