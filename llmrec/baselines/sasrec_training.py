@@ -61,7 +61,7 @@ def _batches(
 ) -> Iterator[list[np.ndarray]]:
     """Batches of users in random order, each of sequences of similar length, so that little is padding."""
     lengths = np.array([len(sequence) for sequence in sequences])
-    size = settings.batch_users
+    size = settings.batch_users or min(128, max(32, len(sequences) // 100))
     # Jitter keeps the company of a user changing from epoch to epoch.
     order = np.argsort(lengths * rng.uniform(0.7, 1.3, len(lengths)), kind="stable")
     groups = [order[start : start + size] for start in range(0, len(order), size)]
