@@ -1,0 +1,87 @@
+"""Words and codes of items side by side, so that a model knows what an ID means (LC-Rec section 3).
+
+Drawn anew in every pass, from all items that may be recommended: those that nobody took yet too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmrec.data.events import Event
+from llmrec.model.code_tokens import CodePrompts
+from llmrec.tune.code_settings import ID_TO_TEXT, TASKS, TEXT_TO_ID, TITLES_TO_ID, CodeSettings
+from llmrec.tune.collate import Example
+from llmrec.tune.passages import Run, answer
+from llmrec.verbalize.clean import clean
+from llmrec.verbalize.item_wordings import ItemWordings
+from llmrec.verbalize.prompt import Words
+from llmrec.verbalize.render import TITLE_LIMIT, Verbalizer
+
+TEXT_LIMIT = 160
+"""Characters kept of an item's text."""
+
+
+class ItemTasks:
+    """Makes runs for the last three of `code_settings.TASKS`; see `CodeSettings` for how many."""
+
+    def __init__(
+        self,
+        prompts: CodePrompts,
+        titles: Verbalizer,
+        wordings: ItemWordings,
+        settings: CodeSettings,
+    ) -> None:
+        """`titles` writes histories as titles."""
+        self._prompts, self._wordings, self._verbalizer = prompts, wordings, titles
+        self._settings = settings
+        weights = [getattr(settings.tasks, name) for name in TASKS]
+        self._on = {task for task in (TEXT_TO_ID, ID_TO_TEXT, TITLES_TO_ID) if weights[task] > 0}
+        catalog, forbidden = titles.catalog, titles.forbidden
+        self._titles = [clean(item.title or item.id, TITLE_LIMIT, forbidden) for item in catalog.items]
+        self._texts = [clean(item.text, TEXT_LIMIT, forbidden) for item in catalog.items]
+        self._items = np.flatnonzero(~catalog.retired)
+        end = prompts.tokenizer.eos_token_id
+        self._end = [] if end is None else [int(end)]
+        self.answers = [prompts.encode([Words(f" {title}")]) for title in self._titles]
+        """The tokens of each item's title."""
+
+    @property
+    def words(self) -> np.ndarray:
+        """Every token that may stand in a title, sorted, int64: all that the second task chooses from."""
+        return np.unique([*(token for row in self.answers for token in row), *self._end])
+
+    def runs(self, example: Example, rng: np.random.Generator) -> list[Run]:
+        """What is added to one pass over a history."""
+        if not self._on or rng.random() >= self._settings.aligned:
+            return []
+        cut = len(self._prompts.prefix)
+        found = []
+        if TEXT_TO_ID in self._on:
+            item = self._draw(rng)
+            text = self._texts[item] if rng.random() < 0.5 else ""
+            asked = self._prompts.encode(self._wordings.before_id(text or self._titles[item], rng))
+            found.append(answer(cut, asked, self._prompts.sequences[item].tolist(), TEXT_TO_ID))
+        if ID_TO_TEXT in self._on:
+            item = self._draw(rng)
+            asked = self._prompts.encode(self._wordings.before_title(item, rng))
+            found.append(answer(cut, asked, [*self.answers[item], *self._end], ID_TO_TEXT))
+        after = [*example.items[1:], *example.next_item[-1:]]
+        if TITLES_TO_ID in self._on and after:
+            found.append(self._from_titles(example.items, after, rng, cut))
+        room = self._prompts.context
+        return [run for run in found if cut + len(run.ids) <= room]
+
+    def _draw(self, rng: np.random.Generator) -> int:
+        return int(self._items[rng.integers(len(self._items))])
+
+    def _from_titles(
+        self, items: Sequence[int], after: Sequence[int], rng: np.random.Generator, cut: int
+    ) -> Run:
+        """The codes of an item, from the titles before it; `after[j]` follows `items[j]`."""
+        at = int(rng.integers(len(after)))
+        past = items[max(0, at + 1 - self._settings.titles) : at + 1]
+        prompt = self._verbalizer.prompt(tuple(Event(item) for item in past))
+        ids = self._prompts.encode((*prompt.head, *prompt.tail))
+        return answer(cut, ids, self._prompts.sequences[after[at]].tolist(), TITLES_TO_ID)
