@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.data.prepared import Prepared
+from llmrec.evaluate.bootstrap import compare
 from llmrec.evaluate.page import table
 from llmrec.evaluate.protocol import Evaluation, comparison
 from llmrec.files import read_json
@@ -44,6 +45,12 @@ def served(found: Answered, goal: str) -> Evaluation | None:
     return found.get((goal, "served")) or heard(found, goal)
 
 
+def asked(found: Answered, goal: str, way: bool | str) -> Evaluation | None:
+    """The lists of a goal asked in one of `WAYS`."""
+    find = {True: heard, "served": served}
+    return find[way](found, goal) if way in find else found.get((goal, way))
+
+
 def mean(values: Sequence[float]) -> float | None:
     """The mean over seeds, None for no value."""
     return statistics.fmean(values) if values else None
@@ -71,15 +78,27 @@ class Tables:
 
     def figure(self, model: str, goal: str, metric: str, way: bool | str = True) -> float | None:
         """Mean over seeds of a model's figure for a goal, asked in one of `WAYS`."""
-        find = {True: heard, "served": served}
-        runs = self.found.get(model, {}).values()
-        rows = [find[way](done, goal) if way in find else done.get((goal, way)) for done in runs]
+        rows = [asked(done, goal, way) for done in self.found.get(model, {}).values()]
         return mean([each.row[metric] for each in rows if each is not None and metric in each.row])
 
     def lead(self, goal: str, metric: str, way: bool | str = True) -> float | None:
         """How much better the universal model is than the goal's specialist, as a share of its figure."""
         ours, theirs = self.figure(UNIVERSAL, goal, metric, way), self.figure(goal, goal, metric, way)
         return ours / theirs - 1 if ours is not None and theirs else None
+
+    def bounds(self, goal: str, metric: str, way: bool | str = True) -> str:
+        """95% interval of universal minus specialist, paired over users; means over seeds are compared."""
+        ours, theirs = (self.per_user(model, goal, metric, way) for model in (UNIVERSAL, goal))
+        if ours is None or theirs is None:
+            return "–"
+        found = compare(ours, theirs)
+        return f"{found.low:+.4f} to {found.high:+.4f}"
+
+    def per_user(self, model: str, goal: str, metric: str, way: bool | str) -> np.ndarray | None:
+        """A model's figures for each question of a goal, mean over seeds; None where it was not asked."""
+        found = [asked(done, goal, way) for done in self.found.get(model, {}).values()]
+        rows = [each.per_user[metric] for each in found if each is not None]
+        return np.mean(rows, axis=0) if rows else None
 
     def comparisons(self) -> list[dict[str, Any]]:
         """Universal against the goal's specialist, paired over users, for each seed and metric."""
@@ -121,7 +140,7 @@ class Tables:
         """One of these tables."""
         popular = {each.row["objective"].partition(":")[2]: each.row["ndcg@10"] for each in self.popular}
         header = ["goal", "questions", "popularity", "no words", "universal", "specialist", "difference"]
-        header += ["recall@10 universal", "specialist", "difference"]
+        header += ["95% interval", "recall@10 universal", "specialist", "difference"]
         lines = []
         for goal in trained:
             lines.append(
@@ -133,6 +152,7 @@ class Tables:
                     shown(self.figure(UNIVERSAL, goal, "ndcg@10", way)),
                     shown(self.figure(goal, goal, "ndcg@10", way)),
                     shown(self.lead(goal, "ndcg@10", way), "+.1%"),
+                    self.bounds(goal, "ndcg@10", way),
                     shown(self.figure(UNIVERSAL, goal, "recall@10", way)),
                     shown(self.figure(goal, goal, "recall@10", way)),
                     shown(self.lead(goal, "recall@10", way), "+.1%"),
