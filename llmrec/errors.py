@@ -28,7 +28,7 @@ class MissingExtraError(LlmrecError):
 
 _EXTRAS = {
     "train": (
-        "accelerate", "datasets", "faiss", "gguf", "implicit", "matplotlib", "peft", "safetensors", "scipy",
+        "accelerate", "bm25s", "datasets", "faiss", "gguf", "implicit", "matplotlib", "peft", "safetensors", "scipy",
         "tensorboard", "torch", "transformers",
     ),
     "serve": ("fastapi", "uvicorn"),

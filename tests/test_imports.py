@@ -30,6 +30,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "duckdb": ("data",),
     "faiss": ("items.quantise", "retrieve"),
     "implicit": ("baselines",),
+    "bm25s": ("retrieve",),
     "matplotlib": ("evaluate",),
     "vllm": ("engines.vllm",),
     "fastapi": ("serving",),

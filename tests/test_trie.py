@@ -33,6 +33,7 @@ def test_nodes_children_and_items_are_those_of_the_sequences(rows) -> None:
     assert len(trie.tokens) == len(prefixes)
     assert trie.order.tolist() == sorted(range(len(rows)), key=lambda item: (rows[item], item))
     assert trie.rank[trie.order].tolist() == list(range(len(rows)))
+    assert trie.sequences(np.arange(len(rows))).tolist() == padded(rows).tolist()
     for node, prefix in enumerate(prefixes):
         length = len(prefix)
         assert trie.find(np.array([prefix], dtype=np.int64).reshape(1, length)).tolist() == [node]

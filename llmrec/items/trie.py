@@ -128,6 +128,17 @@ class Trie:
         """The items whose sequences begin as `node` does, in the order of their sequences."""
         return self.order[self.first[node] : self.last[node]]
 
+    def sequences(self, items: np.ndarray) -> np.ndarray:
+        """The sequences of `items` int64 [n], int32 [n, depth], -1 behind their ends."""
+        found = np.full((len(items), self.depth), -1, dtype=np.int32)
+        rank = self.rank[items]
+        for level, (start, end) in enumerate(zip(self.starts[1:-1], self.starts[2:], strict=True)):
+            own = start + np.searchsorted(self.first[start:end], rank, side="right") - 1
+            own = np.maximum(own, start)
+            there = (self.first[own] <= rank) & (rank < self.last[own])
+            found[there, level] = self.tokens[own[there]]
+        return found
+
     def find(self, prefixes: np.ndarray) -> np.ndarray:
         """The nodes of `prefixes` int [n, length], int64 [n]; -1 where no item's sequence begins so."""
         prefixes = np.asarray(prefixes, dtype=np.int64)
