@@ -28,8 +28,8 @@ class MissingExtraError(LlmrecError):
 
 _EXTRAS = {
     "train": (
-        "accelerate", "bm25s", "datasets", "faiss", "gguf", "implicit", "matplotlib", "peft", "safetensors", "scipy",
-        "tensorboard", "torch", "transformers",
+        "accelerate", "bm25s", "datasets", "faiss", "gguf", "implicit", "matplotlib", "peft", "safetensors",
+        "scipy", "tensorboard", "torch", "transformers",
     ),
     "serve": ("fastapi", "uvicorn"),
 }  # fmt: skip
