@@ -7,6 +7,7 @@ items' texts, and so on. So the rows of an item's codes together say what its wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,27 +25,31 @@ def code_rows(words: Tensor, texts: Sequence[Sequence[int]], codes: np.ndarray, 
     """Rows [len(tokens.ids), hidden] in the space of `words` [vocabulary, hidden], an embedding table.
 
     `texts` are the words of each item, ids of `words` (an item may have none), `codes` int [items, levels]
-    its ID. Rows lie around the mean of the items' words and each level's are spread as these are: means of
-    many words are much shorter than words. Rows of codes without items, and of levels on which texts do not
-    differ, are random with that spread, drawn from torch's generator; rows of a soft prompt are words of
-    the vocabulary.
+    its ID. Rows lie around the mean of the items' words, and those of each level are spread as the items'
+    texts are: what is left for a later level is little, and a table's rows must be alike in size. Rows of
+    codes without items, and of levels on which texts do not differ, are random with that spread, drawn from
+    torch's generator; rows of a soft prompt are words of the vocabulary.
     """
     used, counts = np.unique(_flat(texts), return_counts=True)
     known = words[torch.from_numpy(used)] if len(used) else words[: tokens.first]
     weights = torch.from_numpy(counts).to(words) if len(used) else torch.ones(len(known)).to(words)
     center = (weights[:, None] * known).sum(0) / weights.sum()
-    spread = float((known - center).square().mean().sqrt())
     parts: list[Tensor] = []
+    spreads: list[float] = []
     for level, size in enumerate(tokens.sizes):
         sums, count = words.new_zeros(size, words.shape[1]), words.new_zeros(size)
         for start in range(0, len(texts), _ITEMS):
             own = torch.from_numpy(np.asarray(codes[start : start + _ITEMS], dtype=np.int64)).to(words.device)
             left = _means(words, texts[start : start + _ITEMS], center) - center
+            if level == 0:
+                spreads += left.square().mean(1).tolist()
             for before, rows in enumerate(parts):
                 left -= rows[own[:, before]]
             sums.index_add_(0, own[:, level], left)
             count += torch.bincount(own[:, level], minlength=size)
         parts.append(sums / count.clamp(min=1)[:, None])
+    # Where texts say nothing, as words are spread.
+    spread = math.sqrt(sum(spreads) / max(1, len(spreads))) or float((known - center).square().mean().sqrt())
     started = [center + _spread(rows, spread) for rows in parts]
     drawn = torch.randint(tokens.first, (tokens.soft,))
     return torch.cat([*started, words[drawn.to(words.device)]])
