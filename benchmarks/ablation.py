@@ -43,7 +43,14 @@ SPLIT, UNSEEN = "ablation", "ablation-unseen"
 _NOBODY = len(FOLDS)
 """Fold of the events that are in no fold."""
 _ALONE: Changes = {
-    "head": {"history_state": False, "recent": 0, "search": False, "facts": False, "asks": False}
+    "head": {
+        "history_state": False,
+        "recent": 0,
+        "search": False,
+        "facts": False,
+        "asks": False,
+        "seen": False,
+    }
 }
 
 AXES: dict[str, dict[str, Changes]] = {
@@ -87,6 +94,7 @@ AXES: dict[str, dict[str, Changes]] = {
         "no search words": {"head": {"search": False}},
         "no facts": {"head": {"facts": False}},
         "no asks": {"head": {"asks": False}},
+        "no gains of seen items": {"head": {"seen": False}},
         "plain head": _ALONE,
     },
 }

@@ -83,7 +83,9 @@ def lists_of_all(
     for requests in users:
         for some in (requests,) if together else ([request] for request in requests):
             allowed = np.stack([recommender.filters.mask(each.filters, each.history) for each in some])
-            found.append(recommender.search.top_k(recommender.user_vectors_many(some), K, allowed)[0])
+            states = recommender.read(some)
+            vectors, gains = np.stack([each.vectors for each in states]), [each.gains for each in states]
+            found.append(recommender.search.top_k(vectors, K, allowed, gains)[0])
     return np.concatenate(found)
 
 

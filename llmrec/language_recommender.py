@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from llmrec.items.encoders import Encoder
 from llmrec.items.search_vectors import SearchVectors
 from llmrec.retrieve.exact import all_scores
 from llmrec.retrieve.scoring import ScoringRecommender
+from llmrec.retrieve.search import Gains
 from llmrec.retrieve.storage import rows_of
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.parse import parse
@@ -28,6 +30,14 @@ from llmrec.verbalize.sought import Sought, sought
 
 _MASKED = 1 << 26
 """Items masked at a time, over all requests: 64 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """What the model made of a request: a vector a query, float32 [M, inner + F], and `search.Gains`."""
+
+    vectors: np.ndarray
+    gains: Gains
 
 
 class LanguageRecommender(ScoringRecommender):
@@ -66,10 +76,10 @@ class LanguageRecommender(ScoringRecommender):
 
         What prompts share at their head is read once.
         """
-        return self._vectors(requests, [self._fitted(request) for request in requests])
+        return self._states(requests, [self._fitted(request) for request in requests])[0]
 
-    def user_vectors_many(self, requests: Sequence[Request]) -> np.ndarray:
-        """The same for several wishes of one user, whose history is read once whatever their length.
+    def read(self, requests: Sequence[Request]) -> Sequence[UserState]:
+        """What the model makes of several wishes of one user, whose history is read once.
 
         Where the base model's context is too small for all of a history, every wish is asked with as many
         events as fit beside the one that leaves least room. Raises `ValueError` when users differ.
@@ -78,22 +88,32 @@ class LanguageRecommender(ScoringRecommender):
             raise ValueError("the requests are not of one user with one history")
         fitted = [self._fitted(request) for request in requests]
         least = min((len(kept) for _, kept in fitted), default=0)
-        return self._vectors(
+        vectors, gains = self._states(
             requests,
             [
                 pair if len(pair[1]) == least else self._fitted(request, least)
                 for request, pair in zip(requests, fitted, strict=True)
             ],
         )
+        return [UserState(*pair) for pair in zip(vectors, gains, strict=True)]
 
-    def _vectors(self, requests: Sequence[Request], fitted: Sequence[tuple[Prompt, History]]) -> np.ndarray:
-        """User vectors of requests, given their prompts and the events that these hold."""
+    def _states(
+        self, requests: Sequence[Request], fitted: Sequence[tuple[Prompt, History]]
+    ) -> tuple[np.ndarray, list[Gains]]:
+        """User vectors [n, M, inner + F] and gains, given the prompts and the events that these hold."""
         head_part = self._head
         if not fitted:
-            return np.zeros((0, self.bundle.recipe.prompt.queries, len(head_part.inward)), dtype=np.float32)
+            none = np.zeros((0, self.bundle.recipe.prompt.queries, len(head_part.inward)), dtype=np.float32)
+            return none, []
         wanted = self._search_vectors([self._sought(request) for request in requests])
         asks = wanted[:, head_part.search_width :]
-        past = np.stack([self._of_recent(kept, ask) for (_, kept), ask in zip(fitted, asks, strict=True)])
+        newest = [self._newest(kept) for _, kept in fitted]
+        past = np.stack(
+            [
+                head_part.of_recent(self.item_vectors(items), ask)
+                for items, ask in zip(newest, asks, strict=True)
+            ]
+        )
         queries = self.bundle.recipe.prompt.queries
         alike: dict[tuple[int, ...], list[int]] = {}
         for row, (prompt, _) in enumerate(fitted):
@@ -107,12 +127,12 @@ class LanguageRecommender(ScoringRecommender):
         found = np.empty((len(fitted), queries, len(head_part.inward)), dtype=np.float32)
         for rows, states in zip(alike.values(), self.engine.branch_states(branchings, at), strict=True):
             found[rows] = head_part.at_wish(states, past[rows], wanted[rows])
-        return found
+        return found, [head_part.gains(items, ask) for items, ask in zip(newest, asks, strict=True)]
 
-    def _of_recent(self, history: History, asks: np.ndarray) -> np.ndarray:
-        """The part of a user vector that the newest items make, float32 [inner]."""
+    def _newest(self, history: History) -> np.ndarray:
+        """The newest items that the head looks at, newest first, int64."""
         newest = [event.item for event in reversed(history)][: self._head.remembered]
-        return self._head.of_recent(self.item_vectors(np.array(newest, dtype=np.int64)), asks)
+        return np.array(newest, dtype=np.int64)
 
     def _sought(self, request: Request) -> Sought:
         """What the query head is told of a wish; one that nobody has read yet is read here."""
@@ -136,36 +156,41 @@ class LanguageRecommender(ScoringRecommender):
         """Scores of all items, float32 [requests, items]."""
         if not requests:
             return np.zeros((0, len(self.catalog)), dtype=np.float32)
-        return self.scores_of(self.user_vectors(requests))
+        return self._scores(*self._states(requests, [self._fitted(request) for request in requests]))
 
-    def scores_of(self, vectors: np.ndarray) -> np.ndarray:
-        """Scores of all items for user vectors float32 [n, M, inner + F], float32 [n, items]."""
-        return all_scores(self.search.vectors, vectors)
+    def scores_of(self, read: UserState) -> np.ndarray:
+        """Scores of all items for what the model made of one request, float32 [items]."""
+        scores: np.ndarray = self._scores(read.vectors[None], [read.gains])[0]
+        return scores
+
+    def _scores(self, vectors: np.ndarray, gains: Sequence[Gains]) -> np.ndarray:
+        """Scores of all items for user vectors float32 [n, M, inner + F] and gains, float32 [n, items]."""
+        scores = all_scores(self.search.vectors, vectors)
+        for row, (items, values) in zip(scores, gains, strict=True):
+            row[items] += values
+        return scores
 
     def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k best allowed items of each request, without scores of all others."""
-        return self.search.top_k(self.user_vectors(requests), k, allowed)
+        vectors, gains = self._states(requests, [self._fitted(request) for request in requests])
+        return self.search.top_k(vectors, k, allowed, gains)
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
         """Rows of V without facts, float32 [n, inner], by which items are alike."""
         rows = rows_of(self.search.vectors, items)
         return rows[:, : rows.shape[1] - self._head.facts]
 
-    def read(self, requests: Sequence[Request]) -> Sequence[np.ndarray]:
-        """User vectors of several wishes of one user, float32 [M, inner + F] each."""
-        return list(self.user_vectors_many(requests))
-
-    def nearest(self, read: np.ndarray, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, read: UserState, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The best items that `allowed` has, at most k, and their scores."""
-        index, best = self.search.top_k(read[None], k, allowed[None])
+        index, best = self.search.top_k(read.vectors[None], k, allowed[None], [read.gains])
         found = index[0] >= 0
         return index[0, found], best[0, found]
 
     def because(
-        self, request: Request, read: np.ndarray, items: np.ndarray, allowed: np.ndarray
+        self, request: Request, read: UserState, items: np.ndarray, allowed: np.ndarray
     ) -> list[tuple[Cause, ...]]:
         """What weighed most for each of the items, measured by leaving it out."""
-        return causes(self, request, self.scores_of(read[None])[0], items, allowed)
+        return causes(self, request, self.scores_of(read), items, allowed)
 
     def said(self, read: np.ndarray, allowed: np.ndarray) -> tuple[str, ...]:
         """Nothing: a list says it all."""

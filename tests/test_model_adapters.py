@@ -15,7 +15,7 @@ from llmrec.items.search_vectors import SearchVectors
 from llmrec.model.adapters import merge
 from llmrec.model.assemble import fingerprint, load_model, save_model
 from llmrec.model.new_rows import NewRows
-from llmrec.model.settings import AdapterSettings, ItemSettings, ModelSettings
+from llmrec.model.settings import AdapterSettings, HeadSettings, ItemSettings, ModelSettings
 from llmrec.model.tuned import TunedModel
 from llmrec.tune.collate import Batch, collate
 from llmrec.tune.goals import Ask, Asked
@@ -36,6 +36,8 @@ NEW = {"items.id_part", "items.text_map.weight", "items.token_map.weight", "item
     "head.queries",
     "head.inward.weight",
     "head.recent",
+    "head.seen",
+    "head.seen_asked",
     "head.search_gate.weight",
     "head.search_gate.bias",
     "head.recent_asked",
@@ -61,7 +63,9 @@ def batch_of(tokens) -> Batch:
     settings = ExampleSettings(wish_share=1.0)
     builder = builder_of(CATALOG, tokens, wishing, examples=settings)
     examples = [builder.example(random_history(rng, 7, len(CATALOG)), {}, rng) for _ in range(3)]
-    return collate(examples, tokens.queries, 30, search=SearchVectors(lambda: HashEncoder(12), 12))
+    return collate(
+        examples, tokens.queries, HeadSettings().recent, search=SearchVectors(lambda: HashEncoder(12), 12)
+    )
 
 
 def train(model: TunedModel, tokens, steps: int = 3) -> dict[str, torch.Tensor]:
@@ -170,7 +174,7 @@ def test_a_part_left_out_neither_counts_nor_trains(checkpoints, parts: str, unus
     model, tokens, _ = tuned(checkpoints["llama"], CATALOG, KINDS["none"], parts=parts)
     gradients = train(model, tokens, steps=1)
     # Search words need items with a text part; facts and asks need neither.
-    assert f"items.{unused}" not in gradients and len(gradients) == (9 if parts == "id_only" else 11)
+    assert f"items.{unused}" not in gradients and len(gradients) == (11 if parts == "id_only" else 13)
     table = model.items().detach()
     with torch.no_grad():
         dict(model.items.named_parameters())[unused].add_(1.0)

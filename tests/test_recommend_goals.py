@@ -67,20 +67,19 @@ def test_wishes_of_several_users_share_each_users_head(shop: Shop):
     assert [tails for _, tails in engine.asked] == [4, 4, 4, 4]
     for request, vectors in zip(requests, together, strict=True):
         np.testing.assert_allclose(shop.recommender.user_vectors([request])[0], vectors, atol=1e-4, rtol=1e-4)
-    assert shop.recommender.user_vectors([]).shape == shop.recommender.user_vectors_many([]).shape
+    assert shop.recommender.user_vectors([]).shape[0] == len(shop.recommender.read([])) == 0
 
 
 def test_many_wishes_of_one_user_are_the_single_ones(shop: Shop):
     history = shop.bundle.prepared.histories.history(0)
     requests = [Request(history, wish, user=0) for wish in WISHES]
-    many = shop.recommender.user_vectors_many(requests)
+    many = shop.recommender.read(requests)
     alone = np.concatenate([shop.recommender.user_vectors([request]) for request in requests])
-    np.testing.assert_allclose(many, alone, atol=1e-4, rtol=1e-4)
-    np.testing.assert_allclose(
-        shop.recommender.scores_of(many), shop.recommender.scores(requests), atol=1e-4, rtol=1e-4
-    )
+    np.testing.assert_allclose(np.stack([each.vectors for each in many]), alone, atol=1e-4, rtol=1e-4)
+    scores = np.stack([shop.recommender.scores_of(each) for each in many])
+    np.testing.assert_allclose(scores, shop.recommender.scores(requests), atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="not of one user"):
-        shop.recommender.user_vectors_many([requests[0], replace(requests[1], user=None)])
+        shop.recommender.read([requests[0], replace(requests[1], user=None)])
 
 
 def test_items_of_one_title_do_not_share_what_the_newest_items_add(tmp_path: Path):
@@ -111,12 +110,12 @@ def test_a_small_context_keeps_one_history_for_all_wishes(tmp_path: Path):
     requests = [Request(history, wish) for wish in wishes]
     kept = [len(recommender._fitted(request)[1]) for request in requests]
     assert kept[0] > kept[2] > 1
-    many = recommender.user_vectors_many(requests)
+    many = np.stack([each.vectors for each in recommender.read(requests)])
     assert len(engine.asked) == 1 and engine.asked[0][1] == 3
     cut = [replace(request, history=history[-kept[2] :]) for request in requests]
     np.testing.assert_allclose(many, recommender.user_vectors(cut), atol=1e-4, rtol=1e-4)
     with pytest.raises(LlmrecError, match="shorten the wish"):
-        recommender.user_vectors_many([*requests, Request(history, "👜" * 240)])
+        recommender.read([*requests, Request(history, "👜" * 240)])
 
 
 # --- lists ------------------------------------------------------------------------------------------------

@@ -51,6 +51,34 @@ def searching(index: ItemIndex | None, vectors: np.ndarray | None = None, **chan
     return ItemSearch(catalogue() if vectors is None else vectors, index, SearchSettings(**values))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("exact_up_to", [0, 100_000])
+@pytest.mark.parametrize("left", [1.0, 0.5, 0.01])
+def test_gains_are_as_if_scores_had_them(index: ItemIndex, exact_up_to: int, left: float) -> None:
+    """Items that gain climb from anywhere, those that lose leave room for what comes behind them."""
+    rng = np.random.default_rng(0)
+    vectors, queries, k = catalogue(), users(), 10
+    scores, allowed = whole(vectors, queries), rng.random((8, ITEMS)) < left
+    gains = []
+    for row in range(8):
+        best = np.argsort(-scores[row])[:12]
+        items = np.unique(np.concatenate([best[::2], rng.integers(ITEMS, size=6 * row)]))
+        values = rng.normal(0, 5, len(items)).astype(np.float32)
+        scores[row, items] += values
+        gains.append((items, values))
+    gains[7] = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+    scores[7] = whole(vectors, queries[7:])[0]
+    mask = None if left == 1.0 else allowed
+    found, best = searching(index, exact_up_to=exact_up_to).top_k(queries, k, mask, gains)
+    expected, high = top_k(scores, mask, k)
+    hits = [len(set(a) & set(b)) for a, b in zip(found.tolist(), expected.tolist(), strict=True)]
+    exact_search = exact_up_to or left < 0.5
+    assert sum(hits) >= (8 * k if exact_search else 0.95 * 8 * k)
+    if exact_search:
+        np.testing.assert_allclose(best, high, rtol=1e-4, atol=1e-4)
+    for row in range(8):
+        np.testing.assert_allclose(best[row], scores[row, found[row]], rtol=1e-4, atol=1e-4)
+
+
 # --- exact ------------------------------------------------------------------------------------------------
 
 

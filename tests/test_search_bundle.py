@@ -107,7 +107,7 @@ def test_a_large_catalogue_is_never_scored_whole(copy: Path, monkeypatch: pytest
         raise AssertionError("all items were scored")
 
     monkeypatch.setattr(LanguageRecommender, "score", never)
-    monkeypatch.setattr(LanguageRecommender, "scores_of", never)
+    monkeypatch.setattr(LanguageRecommender, "_scores", never)
     assert all(len(row) == 4 for row in recommender.recommend(asked(recommender.bundle), 4))
     shop = Shop(recommender.bundle)
     assert len(shop.ask(user="u1", say="something under 5, not red", k=3).items) == 3

@@ -200,6 +200,14 @@ def test_the_head_as_arrays_is_the_head(checkpoints, tmp_path: Path, parts: str)
         expected = model.query_vectors(states, past, search)
         rows = [table[items[items >= 0], :16].numpy() for items in newest]
     asked = sought[:, head.search_width :]
+    gained = model.head.gain_of_seen(
+        torch.zeros(4, len(table)), torch.arange(len(table)), recent, search[:, -len(ASKS) :]
+    )
+    for row, items in enumerate(newest):
+        found = np.zeros(len(table), dtype=np.float32)
+        which, gains = head.gains(items[items >= 0].numpy(), asked[row])
+        found[which] = gains
+        np.testing.assert_allclose(found, gained[row].detach().numpy(), rtol=1e-4, atol=1e-3)
     sums = np.stack([head.of_recent(row, ask) for row, ask in zip(rows, asked, strict=True)])
     np.testing.assert_allclose(sums, past[:, :16].numpy(), rtol=1e-4, atol=1e-3)
     found = head.at_wish(states.numpy(), sums, sought)

@@ -6,7 +6,7 @@ import torch
 from tiny_models import builder_of, random_history, tiny_catalog, tuned
 
 from llmrec.errors import LlmrecError
-from llmrec.model.query_head import RECENT_SCALE, QueryHead, best_scores
+from llmrec.model.query_head import RECENT_SCALE, SEEN_SCALE, QueryHead, best_scores
 from llmrec.tune.collate import Example, Tail, collate
 from llmrec.tune.losses import RetrievalLoss
 from llmrec.tune.settings import LossSettings
@@ -21,7 +21,9 @@ def ready(checkpoints):
     rng = np.random.default_rng(0)
     builder = builder_of(CATALOG, tokens)
     examples = [builder.example(random_history(rng, 6, len(CATALOG)), {}, rng) for _ in range(2)]
-    return model, collate(examples, 3, 30)
+    with torch.no_grad():  # so that what items of the history gain is seen in the losses
+        model.head.seen.copy_(torch.linspace(-0.05, 0.1, model.head.remembered))
+    return model, collate(examples, 3, model.head.remembered)
 
 
 def by_hand(model, batch, smoothing: float = 0.0) -> tuple[float, float]:
@@ -33,6 +35,7 @@ def by_hand(model, batch, smoothing: float = 0.0) -> tuple[float, float]:
     learnt = np.arange(table.shape[1]) < table.shape[1] - model.head.facts
     means = []
     weights = RECENT_SCALE * model.head.recent.detach().double().numpy()
+    gains = SEEN_SCALE * model.head.seen.detach().double().numpy()
     for rows, targets, recent in (
         (batch.item_rows[:, None], batch.item_targets, batch.item_recent),
         (batch.query_rows, batch.query_targets, batch.query_recent),
@@ -46,6 +49,7 @@ def by_hand(model, batch, smoothing: float = 0.0) -> tuple[float, float]:
             else:
                 vectors = [states[some[0]]]
             scores = np.max([table @ (inward @ vector + memory) for vector in vectors], axis=0)
+            np.add.at(scores, newest[known], gains[known])
             log_p = scores - np.log(np.exp(scores).sum())
             losses.append(-(1 - smoothing) * log_p[target] - smoothing * log_p.mean())
         means.append(float(np.mean(losses)))
@@ -137,7 +141,13 @@ def test_a_loss_without_weight_is_not_computed(ready) -> None:
         some[0].backward(retain_graph=True)  # a distributed wrapper waits for every parameter
         some[1].backward()
         # Nothing is sought in this batch.
-        sought = ("head.search_gate", "head.recent_asked", "head.scale_asked", "head.shift_asked")
+        sought = (
+            "head.search_gate",
+            "head.recent_asked",
+            "head.seen_asked",
+            "head.scale_asked",
+            "head.shift_asked",
+        )
         used = {n: v for n, v in model.named_parameters() if v.requires_grad and not n.startswith(sought)}
         assert all(value.grad is not None for value in used.values())
 
@@ -188,7 +198,8 @@ def test_items_that_are_hardly_ever_drawn_do_no_harm(ready, power: float) -> Non
 def test_a_batch_without_items_has_a_loss_of_zero_there(ready) -> None:
     model, _ = ready
     example = Example([5, 6], [], [], [Tail(2, [model.base + 24 + m for m in range(3)], 4)])
-    sequence, query = RetrievalLoss(model, LossSettings(), COUNTS)(collate([example], 3, 30))
+    batch = collate([example], 3, model.head.remembered)
+    sequence, query = RetrievalLoss(model, LossSettings(), COUNTS)(batch)
     assert sequence.item() == 0.0 and query.item() > 0.0
     (sequence + query).backward()
 

@@ -87,6 +87,7 @@ def _around(
         settings.head.search and settings.items.parts != "id_only",
         items.facts.shape[1],
         settings.head.asks,
+        settings.head.seen,
     )
     head.start_from(items.token_map.weight, INNER_STD)
     return TunedModel(backbone, items, head, base, dropout)
@@ -128,8 +129,13 @@ def load_model(
     parts = load_file(directory / "new_parts.safetensors")
     vectors = np.load(directory / "text_vectors.npy", allow_pickle=False)
     # Bundles from before search words counted have no gate for them, and no center of the texts; those from
-    # before asks counted have no facts, and nothing for asks.
-    head = replace(settings.head, search="head.search_gate.weight" in parts, asks="head.shift_asked" in parts)
+    # before asks counted have no facts, and nothing for asks or for items of the history.
+    head = replace(
+        settings.head,
+        search="head.search_gate.weight" in parts,
+        asks="head.shift_asked" in parts,
+        seen="head.seen" in parts,
+    )
     settings = replace(settings, head=head)
     model = _around(adapted, settings, vectors, int(parts.pop("base").item()), 0.0, parts.get("items.facts"))
     parts.setdefault("items.center", torch.zeros_like(model.items.center))

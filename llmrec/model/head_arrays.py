@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from llmrec.model.query_head import ASK_SCALE, RECENT_SCALE, SEARCH_SCALE
+from llmrec.model.query_head import ASK_SCALE, RECENT_SCALE, SEARCH_SCALE, SEEN_SCALE
 from llmrec.verbalize.sought import ASKS
 
 
@@ -17,14 +17,15 @@ class HeadArrays:
     """`model.query_head.QueryHead` and the text map of the items, float32.
 
     inward [inner + F, hidden] is U^T, facts is F; recent [1 + len(ASKS), K] the weights of the newest items,
-    always and for each ask; scale and shift [len(ASKS), inner + F] what each ask does to a vector. gate
-    [hidden + 1], its bias last, text_map [inner, width] and center [width] are for search words, empty where
-    they do not count.
+    always and for each ask; seen [1 + len(ASKS), K] what these items gain in score; scale and shift
+    [len(ASKS), inner + F] what each ask does to a vector. gate [hidden + 1], its bias last, text_map
+    [inner, width] and center [width] are for search words, empty where they do not count.
     """
 
     inward: np.ndarray
     facts: int
     recent: np.ndarray
+    seen: np.ndarray
     scale: np.ndarray
     shift: np.ndarray
     history_state: bool
@@ -56,6 +57,15 @@ class HeadArrays:
         found: np.ndarray = weights[: len(rows)] @ rows
         return found
 
+    def gains(self, newest: np.ndarray, asks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What items of the history gain: distinct items int64 [n], ascending, and scores float32 [n].
+
+        `newest` int64 [at most K] are those items, newest first; `asks` as in `of_recent`.
+        """
+        each = (self.seen[0] + asks @ self.seen[1:])[: len(newest)]
+        items, places = np.unique(newest, return_inverse=True)
+        return items, np.bincount(places, each, len(items)).astype(np.float32)
+
     def at_wish(self, states: np.ndarray, recent: np.ndarray, sought: np.ndarray) -> np.ndarray:
         """User vectors [n, M, inner + F] of states [n, 1 + M, hidden].
 
@@ -86,6 +96,8 @@ def read_head(directory: Path, history_state: bool) -> HeadArrays:
     if "head.search_gate.weight" in parts:
         gate = np.append(parts["head.search_gate.weight"][0], parts["head.search_gate.bias"])
     always = parts.get("head.recent", none)
+    # Nothing in bundles from before items of the history gained a score.
+    seen = parts.get("head.seen", np.zeros_like(always))
     inward = parts["head.inward.weight"]
 
     def asked(name: str, width: int) -> np.ndarray:
@@ -97,6 +109,7 @@ def read_head(directory: Path, history_state: bool) -> HeadArrays:
         inward,
         parts["items.facts"].shape[1] if "items.facts" in parts else 0,
         RECENT_SCALE * np.concatenate([always[None], asked("head.recent_asked", len(always))]),
+        SEEN_SCALE * np.concatenate([seen[None], asked("head.seen_asked", len(always)) / ASK_SCALE]),
         asked("head.scale_asked", len(inward)),
         asked("head.shift_asked", len(inward)),
         history_state,

@@ -17,6 +17,8 @@ SEARCH_SCALE = 30.0
 """What the text part of the search words counts at the start."""
 FACT_SCALE = 10.0
 """What a wanted fact counts at the start; facts have spread `item_tokens.FACT_STD`."""
+SEEN_SCALE = 30.0
+"""What the gains of items of the history are multiplied with: they learn as much faster than others."""
 ASK_SCALE = 10.0
 """What the weights of an ask are multiplied with: they learn as much faster than others."""
 WANTED = {
@@ -28,6 +30,8 @@ WANTED = {
     "seen_before": "again",
 }
 """The fact that an ask is about: well-rated items for a least value, for "again" those that are had again."""
+SEEN_ASKED = {"seen_before": 5.0, "new_for_user": -5.0, "new_category": -5.0}
+"""What items of the history gain at the start where a wish asks for them, or for others."""
 _USUAL_INNER = 128
 """The width of V at which the two scales count once; inner products grow with the width."""
 
@@ -47,6 +51,9 @@ class QueryHead(nn.Module):
     of the newest K items, the d-th newest times `RECENT_SCALE` and a learnt weight that starts like 1 / d:
     the model starts at what sequential rules know, and learns what to change.
 
+    With `seen`, the d-th newest of these items gains a learnt score, which starts at zero and is mostly below
+    it where people have each item once. Without it, an item of the history is the likest of all to itself.
+
     With `search`, the search words of a wish (`verbalize.search_words`) go through the text encoder and the
     text map of the items (V_trans of URM section 1.4). What comes out, times `SEARCH_SCALE` and a gate that
     each query's state decides, is added to that query's vector: the model starts at what a search in the
@@ -58,7 +65,8 @@ class QueryHead(nn.Module):
     With `asks`, each of `verbalize.sought.ASKS` that a wish asks changes the vectors of the queries as it has
     learnt to, times its weight: the weights of the newest items (who wants something again means other items
     of the past than who wants something of a new kind), the size of each dimension, and a vector of its own
-    that is added. All start at zero, but the last counts the facts that the ask is about (`WANTED`).
+    that is added, and what items of the history gain. All start at zero, but the vector counts the facts that
+    the ask is about (`WANTED`), and `SEEN_ASKED` holds for items of the history.
     """
 
     def __init__(
@@ -72,6 +80,7 @@ class QueryHead(nn.Module):
         search: bool = False,
         facts: int = 0,
         asks: bool = False,
+        seen: bool = False,
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(queries, hidden) * embedding_std)
@@ -86,6 +95,12 @@ class QueryHead(nn.Module):
             self.search_gate = nn.Linear(hidden, 1)
             nn.init.zeros_(self.search_gate.weight)
             nn.init.constant_(self.search_gate.bias, _USUAL_INNER / inner)
+        if seen and recent:
+            self.seen = nn.Parameter(torch.zeros(recent))
+        if asks and seen and recent:
+            self.seen_asked = nn.Parameter(torch.zeros(len(ASKS), recent))
+            for ask, gain in SEEN_ASKED.items():
+                self.seen_asked.data[ASKS.index(ask)] = gain / SEEN_SCALE
         if asks and recent:
             self.recent_asked = nn.Parameter(torch.zeros(len(ASKS), recent))
         if asks:
@@ -135,6 +150,22 @@ class QueryHead(nn.Module):
             recent.clamp(min=0), table, mode="sum", per_sample_weights=weights.to(table.dtype)
         )
         return functional.pad(found, (0, self.facts))
+
+    def gain_of_seen(
+        self, scores: Tensor, index: Tensor, recent: Tensor, asks: Tensor | None = None
+    ) -> Tensor:
+        """`scores` [n, c] of the items `index` int64 [c], ascending, with what those of the history gain.
+
+        `recent` and `asks` as in `of_recent`. An item that is there twice gains twice.
+        """
+        if not hasattr(self, "seen") or not len(index):
+            return scores
+        gains = self.seen.expand(recent.shape)
+        if asks is not None and self.hears_asks:
+            gains = gains + asks @ self.seen_asked
+        places = torch.searchsorted(index, recent).clamp(max=len(index) - 1)
+        there = (recent >= 0) & (index[places] == recent)
+        return scores.scatter_add(1, places, (SEEN_SCALE * gains * there).to(scores.dtype))
 
     @property
     def hears_asks(self) -> bool:

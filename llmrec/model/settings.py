@@ -88,14 +88,15 @@ class HeadSettings:
     `recent`: how many of the newest items' rows of V are added to every user vector (0: none). `search`: add
     what the search words of a wish are near to; needs items with a text part. `facts`: let user vectors
     prefer facts of items (`data.fact_columns`). `asks`: let each part of a wish change them by weights of its
-    own.
+    own. `seen`: let items of the history (the newest `recent`) gain or lose score by a learnt amount.
     """
 
     history_state: bool = True
-    recent: int = 30
+    recent: int = 50
     search: bool = True
     facts: bool = True
     asks: bool = True
+    seen: bool = True
 
     def __post_init__(self) -> None:
         if self.recent < 0:

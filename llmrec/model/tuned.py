@@ -83,7 +83,11 @@ class TunedModel(nn.Module):
         past = None
         if recent is not None and self.head.remembered:
             past = self.head.of_recent(table, recent, self.asks(search))
-        return best_scores(self.query_vectors(states, past, search), table)
+        scores = best_scores(self.query_vectors(states, past, search), table)
+        if past is None or recent is None:
+            return scores
+        items = torch.arange(len(table), device=table.device)
+        return self.head.gain_of_seen(scores, items, recent, self.asks(search))
 
     def forward(
         self, ids: Tensor, visible: Tensor, positions: Tensor, rows: ItemRows | None = None

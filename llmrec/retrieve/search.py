@@ -13,10 +13,12 @@ allowed: it may then lack items that it should have, and two lists of different 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from llmrec.errors import BundleError, LlmrecError
-from llmrec.retrieve.exact import best_of, exact_top_k, top_k_of
+from llmrec.retrieve.exact import best_of, exact_top_k, max_scores, top_k_of
 from llmrec.retrieve.explore import explore
 from llmrec.retrieve.index import ItemIndex
 from llmrec.retrieve.settings import SearchSettings
@@ -26,6 +28,10 @@ _GATHERED = 4
 """Where fewer than one item in so many is allowed, reading these alone is faster than reading all."""
 _STARTS, _ALLOWED_STARTS = 16, 64
 """Landmarks that exploration starts from, and allowed ones: what a filter leaves may lie far apart."""
+
+
+Gains = tuple[np.ndarray, np.ndarray]
+"""Distinct items int64 [n], ascending, and what they gain in score, float32 [n]: for one request."""
 
 
 class ItemSearch:
@@ -55,18 +61,25 @@ class ItemSearch:
             self._later = np.arange(index.items, len(vectors))
 
     def top_k(
-        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+        self,
+        queries: np.ndarray,
+        k: int,
+        allowed: np.ndarray | None = None,
+        gains: Sequence[Gains] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best allowed items of each request, best first; of equal scores the lower index first.
 
-        `queries` float32 [n, M, inner]; `allowed` bool [n, items] or None (all). Returns index int64 [n, k]
-        and score float32 [n, k], -1 and -inf where fewer than k items are allowed.
+        `queries` float32 [n, M, inner]; `allowed` bool [n, items] or None (all); `gains` of each request are
+        added to the scores of some items. Returns index int64 [n, k] and score float32 [n, k], -1 and -inf
+        where fewer than k items are allowed.
         Raises `LlmrecError` when k is below 1 or a value is not finite.
         """
         if k < 1:
             raise LlmrecError(f"k is {k}, it must be at least 1")
         if not np.isfinite(queries).all():
             raise LlmrecError("a user vector is not finite: the model diverged, fit it again")
+        if gains is not None:
+            return self._with_gains(queries, k, allowed, gains)
         if self.index is None and (allowed is None or len(self.vectors) <= self.settings.exact_up_to):
             return exact_top_k(self.vectors, queries, k, allowed)
         index = np.full((len(queries), k), -1, dtype=np.int64)
@@ -77,6 +90,24 @@ class ItemSearch:
             ids, scores = self._one(own, k, None if allowed is None else allowed[row])
             index[row, : len(ids)], best[row, : len(ids)] = ids, scores
         return index, best
+
+    def _with_gains(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, gains: Sequence[Gains]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`top_k` where some items gain: as many more are found as could fall out, and those are added."""
+        most = max((len(items) for items, _ in gains), default=0)
+        index, best = self.top_k(queries, k + most, allowed)
+        for row, (items, values) in enumerate(gains):
+            found = index[row, index[row] >= 0]
+            scores = best[row, : len(found)]
+            if allowed is not None:
+                items, values = items[allowed[row, items]], values[allowed[row, items]]
+            other = ~np.isin(found, items)
+            own = max_scores(self.vectors, items, queries[row]) + values if len(items) else values
+            ids, scores = best_of(np.append(found[other], items), np.append(scores[other], own), k)
+            index[row, : len(ids)], best[row, : len(ids)] = ids, scores
+            index[row, len(ids) :], best[row, len(ids) :] = -1, -np.inf
+        return index[:, :k], best[:, :k]
 
     def _one(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Items and scores of one request, both [at most k]."""

@@ -26,9 +26,8 @@ def hardest(model: TunedModel, batch: Batch, prompts: int, top: int, known: Tens
     chosen = torch.arange(prompts, device=device) % count
     states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
     states = states[batch.query_rows[chosen]].float()
-    past, search = None, batch.query_search[chosen]
+    past, search, recent = None, batch.query_search[chosen], batch.query_recent[chosen]
     if model.head.remembered:
-        recent = batch.query_recent[chosen]
         table = model.items(recent.clamp(min=0).flatten())
         places = torch.arange(recent.numel(), device=device).view_as(recent)
         past = model.head.of_recent(table, torch.where(recent >= 0, places, -1), model.asks(search))
@@ -37,7 +36,9 @@ def hardest(model: TunedModel, batch: Batch, prompts: int, top: int, known: Tens
     targets = batch.query_targets[chosen][:, None]
     scores, found = vectors.new_empty(prompts, 0), targets[:, :0]
     for index in torch.split(items.to(device), _CHUNK):
-        some = best_scores(vectors, model.items(index)).masked_fill(index == targets, float("-inf"))
+        some = best_scores(vectors, model.items(index))
+        some = model.head.gain_of_seen(some, index, recent, model.asks(search))
+        some = some.masked_fill(index == targets, float("-inf"))
         scores = torch.cat([scores, some], dim=1)
         found = torch.cat([found, index.expand(prompts, -1)], dim=1)
         scores, order = scores.topk(min(top, scores.shape[1]), dim=1)

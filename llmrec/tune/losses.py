@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,17 @@ from llmrec.tune.collate import Batch
 from llmrec.tune.hard import hardest
 from llmrec.tune.negatives import Candidates, NegativeSampler, sampled_softmax
 from llmrec.tune.settings import LossSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """User vectors [n, M, inner + F], their targets [n], histories [n], newest items [n, K], and asks."""
+
+    vectors: Tensor
+    targets: Tensor
+    of: Tensor
+    recent: Tensor
+    asks: Tensor | None
 
 
 class RetrievalLoss(nn.Module):
@@ -49,11 +62,11 @@ class RetrievalLoss(nn.Module):
             at_queries = self.model.query_vectors(states[batch.query_rows], past, batch.query_search)
             weights = self.settings.sequence_weight, self.settings.query_weight
             reads = (
-                (at_items[:, None], batch.item_targets, batch.item_of),
-                (at_queries, batch.query_targets, batch.query_of),
+                _Read(at_items[:, None], batch.item_targets, batch.item_of, batch.item_recent, None),
+                _Read(at_queries, batch.query_targets, batch.query_of, batch.query_recent, asks),
             )
             sequence, query = (
-                self._loss(rows, candidates, *read) if weight else read[0].sum() * 0.0
+                self._loss(rows, candidates, read) if weight else read.vectors.sum() * 0.0
                 for weight, read in zip(weights, reads, strict=True)
             )
         return sequence, query
@@ -80,22 +93,30 @@ class RetrievalLoss(nn.Module):
         places = torch.where(recent >= 0, rows.places(recent.clamp(min=0)), -1)
         return self.model.head.of_recent(rows.values, places, asks)
 
-    def _loss(
-        self, rows: ItemRows, candidates: Candidates | None, vectors: Tensor, targets: Tensor, of: Tensor
-    ) -> Tensor:
-        """Cross-entropy of user vectors [n, M, inner + F] against targets [n], the best query counting."""
+    def _loss(self, rows: ItemRows, candidates: Candidates | None, read: _Read) -> Tensor:
+        """Cross-entropy of what is read against its targets, the best query counting."""
+        vectors, targets = read.vectors, read.targets
         if len(targets) == 0:
             return vectors.sum() * 0.0
         smoothing = self.settings.label_smoothing
         if candidates is None:
-            scores = best_scores(vectors, rows.values)
+            scores = self._with_seen(best_scores(vectors, rows.values), rows.index, read)
             return functional.cross_entropy(scores, rows.places(targets), label_smoothing=smoothing)
-        positive = torch.einsum("nmd,nd->nm", vectors, rows.at(targets)).amax(dim=1)
+        own = torch.einsum("nmd,nd->nm", vectors, rows.at(targets)).amax(dim=1)
+        distinct, places = torch.unique(targets, return_inverse=True)
+        gains = self._with_seen(own.new_zeros(len(own), len(distinct)), distinct, read)
+        positive = own + gains.gather(1, places[:, None])[:, 0]
         scores = best_scores(vectors, rows.at(candidates.items))
+        scores = self._with_seen(scores, candidates.items, read)
         weight = candidates.log_weight
-        return sampled_softmax(
-            positive, scores, targets, candidates.items, weight[of] if len(weight) > 1 else weight, smoothing
-        )
+        weight = weight[read.of] if len(weight) > 1 else weight
+        return sampled_softmax(positive, scores, targets, candidates.items, weight, smoothing)
+
+    def _with_seen(self, scores: Tensor, index: Tensor | None, read: _Read) -> Tensor:
+        """Scores [n, c] of the items `index`, None for all, with what items of the history gain."""
+        if index is None:
+            index = torch.arange(scores.shape[1], device=scores.device)
+        return self.model.head.gain_of_seen(scores, index, read.recent, read.asks)
 
     def hard_negatives(self, batch: Batch) -> Tensor:
         """New hard negatives for the sampler's pool, int64 on the CPU, always as many (`pool_size`)."""

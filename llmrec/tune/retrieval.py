@@ -58,7 +58,8 @@ class RetrievalTrainer(Trainer):
     def rates(self, names: Sequence[str]) -> list[tuple[list[str], float, float]]:
         """Id parts and the weights of recent items do not decay; the backbone has a rate of its own."""
         settings = self.settings
-        ids, recent = ([name for name in names if name == part] for part in ("items.id_part", "head.recent"))
+        ids = [name for name in names if name == "items.id_part"]
+        recent = [name for name in names if name in ("head.recent", "head.seen")]
         backbone = [name for name in names if name.startswith("backbone.")]
         new = [name for name in names if name not in {*ids, *recent, *backbone}]
         return [
