@@ -34,6 +34,12 @@ def recommend(
     model: Annotated[
         str | None, typer.Option(help="The model that writes; default the bundle's base, untuned.")
     ] = None,
+    free: Annotated[
+        bool, typer.Option("--free", help="It writes in its own words, which are looked up in the catalogue.")
+    ] = False,
+    confidence: Annotated[
+        float | None, typer.Option(help="With --free, how sure a list must be to be shown: 0 to 1.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
     max_price: Annotated[float | None, typer.Option(help="Nothing dearer.")] = None,
     min_price: Annotated[float | None, typer.Option(help="Nothing cheaper.")] = None,
@@ -69,7 +75,7 @@ def recommend(
     from llmrec.decode.contract import Filters
     from llmrec.recommend import Shop
 
-    shop = Shop.open(bundle, mode, model)
+    shop = Shop.open(bundle, mode, model, free, confidence)
     filters = Filters(
         max_price=max_price,
         min_price=min_price,

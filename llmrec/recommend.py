@@ -124,19 +124,27 @@ class Shop:
         self.catalog = self.prepared.catalog
 
     @classmethod
-    def open(cls, directory: str | Path, mode: str = "retrieve", model: str | None = None) -> Shop:
+    def open(
+        cls,
+        directory: str | Path,
+        mode: str = "retrieve",
+        model: str | None = None,
+        free: bool = False,
+        confidence: float | None = None,
+    ) -> Shop:
         """Open a bundle; in the mode "text" also a prepared dataset, a data.yaml, or "sample".
 
-        In that mode `model` writes the items' titles, by default the bundle's base model. Raises
-        `LlmrecError` when something of that is missing.
+        In that mode `model` writes the items' titles, by default the bundle's base model. With `free` it
+        writes in its own words, which are looked up in the catalogue; a list whose best item is less sure
+        than `confidence`, from 0 to 1, is not shown. Raises `LlmrecError` when something is missing.
         """
         if mode not in MODES:
             raise LlmrecError(f"the mode is {mode!r}, it must be one of: {', '.join(MODES)}")
         if mode == "text":
             from llmrec.text.opening import open_text
 
-            return cls(*open_text(str(directory), model))
-        if model is not None:
+            return cls(*open_text(str(directory), model, free, confidence))
+        if model is not None or free or confidence is not None:
             raise LlmrecError("a model that writes needs the mode text: give --mode text too")
         return cls(Bundle(Path(directory)))
 

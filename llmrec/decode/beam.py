@@ -62,14 +62,18 @@ class BeamSearch:
         engine: TokenEngine,
         settings: BeamSettings | None = None,
         levels: Sequence[np.ndarray] | None = None,
+        falls: bool = True,
     ) -> None:
         """`levels` are the sorted token ids of each place of a sequence that raw scores compare.
 
-        By default they are those that some item has there. Raises `ValueError` where they lack one.
+        By default they are those that some item has there. Raises `ValueError` where they lack one. `falls`:
+        the engine gives log-probabilities, which are never above 0, so that a sequence never gets better as
+        it grows; an engine whose values may be above 0 needs False, and scores "vocabulary".
         """
         self.trie = trie
         self.engine = engine
         self.settings = settings or BeamSettings()
+        self._falls = falls
         self.levels = trie.choices if levels is None else tuple(np.asarray(level) for level in levels)
         if len(self.levels) != trie.depth or not all(
             np.isin(own, level).all() for own, level in zip(trie.choices, self.levels, strict=True)
@@ -128,6 +132,7 @@ class BeamSearch:
             self._draws(len(prompts), seeds),
             self.settings.groups,
             self.settings.penalty,
+            self._falls,
         )
         if cap is None:
             return search.lists(Limits(everyone, below, below))

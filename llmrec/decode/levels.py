@@ -82,8 +82,12 @@ class LevelSearch:
         draws: np.ndarray | None,
         groups: int,
         penalty: float,
+        falls: bool = True,
     ) -> None:
-        """`draws` float64 [prompts, nodes] is added to the value of the nodes of the first choice."""
+        """`draws` float64 [prompts, nodes] is added to the value of the nodes of the first choice.
+
+        `falls`: values never grow with the level.
+        """
         self.trie = trie
         self.k = k
         self._levels = levels
@@ -93,6 +97,7 @@ class LevelSearch:
         self._draws = draws
         self._groups = groups
         self._penalty = penalty
+        self._falls = falls
         self._prompts = session.prefixes
 
     def lists(self, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +183,7 @@ class LevelSearch:
     def _cut(self, ended: _Nodes) -> np.ndarray:
         """The value of each prompt's k-th best result, -inf where there is none, float64 [prompts]."""
         cut = np.full(self._prompts, -np.inf)
-        if self._groups == 1:  # otherwise each group has results of its own to find
+        if self._groups == 1 and self._falls:  # otherwise each group has results of its own to find
             last = rank_within(ended.request) == self.k - 1
             cut[ended.request[last]] = ended.value[last]
         return cut

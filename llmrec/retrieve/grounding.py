@@ -98,13 +98,18 @@ class Grounder:
         Of several texts the one that an item fits best counts. `allowed` is bool [items] or None: all that
         are not retired. Raises `LlmrecError` when k is below 1.
         """
+        scores = self.scores(texts).max(axis=0, initial=-1)
+        return self.best(scores, k, allowed)
+
+    def best(self, scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Grounded:
+        """The same for the `scores` float32 [items] of a text, or the largest of several texts."""
         mask = ~self.catalog.retired if allowed is None else allowed
-        if not texts or not mask.any():
+        if not mask.any():
             return Grounded(np.zeros(0, dtype=np.int64), np.zeros(0), 0.0)
-        index, score = top_k(np.maximum.reduce(list(self._each(texts)))[None], mask[None], k)
-        log_odds = self.confidence.log_odds(score[0, index[0] >= 0])
-        confidence = float(1 / (1 + np.exp(-log_odds[0])))
+        index, score = top_k(scores[None], mask[None], k)
         items = index[0, index[0] >= 0]
+        log_odds = self.confidence.log_odds(score[0, : len(items)])
+        confidence = float(1 / (1 + np.exp(-log_odds[0])))
         if confidence < self.threshold:
             return Grounded(items[:0], log_odds[:0], confidence)
         return Grounded(items, log_odds, confidence)

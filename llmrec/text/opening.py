@@ -8,32 +8,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrec.bundle import Bundle
+from llmrec.data.catalog import Catalog
 from llmrec.data.description import load_description
 from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Prepared
 from llmrec.data.sample import sample_yaml
 from llmrec.decode.readout import Readout
 from llmrec.errors import LlmrecError, require_extra
-from llmrec.text.titles import TextSettings, TitleWriter
+from llmrec.fit import item_text
+from llmrec.retrieve.grounding import THRESHOLD, Grounder
+from llmrec.text.asking import Asking, TextSettings
+from llmrec.text.free import FreeWriter
+from llmrec.text.titles import TitleWriter
 from llmrec.verbalize.templates import Templates
 
 if TYPE_CHECKING:
     from llmrec.engines.transformers import TransformersEngine
     from llmrec.model.tokens import PromptTokens
 
+ENCODER = "all-minilm-l6-v2"
+"""Reads texts where no bundle says which encoder does."""
 
-def open_text(source: str, model: str | None) -> tuple[Bundle | Prepared, Readout]:
-    """A bundle or a dataset by name, and what writes for it (see `recommend.Shop.open`)."""
+
+def open_text(
+    source: str, model: str | None, free: bool = False, confidence: float | None = None
+) -> tuple[Bundle | Prepared, Readout]:
+    """A bundle or a dataset by name, and what writes for it; see `recommend.Shop.open`."""
+    if confidence is not None and not free:
+        raise LlmrecError("titles need no confidence, they are items: it goes with --free")
     data = open_data(source)
-    if model is None and not isinstance(data, Bundle):
-        raise LlmrecError("say which model writes: --model smollm2-135m, or another of `llmrec models list`")
     if isinstance(data, Bundle):
-        name, templates, prepared = model or data.recipe.model, data.templates, data.prepared
-        settings = TextSettings(split=data.recipe.split)
+        prepared, templates, encoder = data.prepared, data.templates, data.recipe.items.text_encoder
+        name, settings = model or data.recipe.model, TextSettings(split=data.recipe.split)
+    elif model is None:
+        raise LlmrecError("say which model writes: --model smollm2-135m, or another of `llmrec models list`")
     else:
-        name, templates, prepared, settings = str(model), Templates.load(), data, TextSettings()
+        prepared, templates, encoder = data, Templates.load(), ENCODER
+        name, settings = model, TextSettings()
+    grounder = open_grounder(prepared.catalog, encoder, confidence) if free else None
     engine, tokens = open_model(name)
-    return data, TitleWriter(prepared, engine, tokens, templates, settings)
+    asking = Asking(prepared, tokens, templates, settings)
+    if grounder is None:
+        return data, TitleWriter(asking, engine, settings)
+    return data, FreeWriter(asking, engine, grounder)
 
 
 def open_data(source: str) -> Bundle | Prepared:
@@ -57,3 +74,19 @@ def open_model(name: str, device: str = "cpu") -> tuple[TransformersEngine, Prom
     from llmrec.model.tokens import PromptTokens
 
     return TransformersEngine(load_backbone(name), device=device), PromptTokens(load_tokenizer(name), 0, 0)
+
+
+def open_grounder(catalog: Catalog, encoder: str = ENCODER, confidence: float | None = None) -> Grounder:
+    """What looks texts up in a catalogue; vectors of its texts are kept beside llmrec's models.
+
+    `encoder` is a known name, a hub name, a directory, or "hash". `confidence` is the least that is shown, by
+    default `retrieve.grounding.THRESHOLD`.
+    """
+    from llmrec.items.encoders import encode_cached
+    from llmrec.model.checkpoints import cache_root
+    from llmrec.model.text_reader import text_reader
+
+    reader = text_reader(encoder)
+    texts = [item_text(item) for item in catalog.items]
+    vectors = encode_cached(reader, texts, cache_root().parent / "vectors")
+    return Grounder(catalog, texts, vectors, reader, THRESHOLD if confidence is None else confidence)
