@@ -92,7 +92,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     processes = PartialState()
     started = time.monotonic()
     with processes.main_process_first():
-        claim = _open_workspace(recipe, workspace) if processes.is_main_process else None
+        claim = open_workspace(recipe, workspace) if processes.is_main_process else None
         prepared = prepared_data(recipe, workspace)
         recipe.search.index_for(len(prepared.catalog))  # what cannot be must fail before training
         base = resolve(recipe.model)
@@ -211,7 +211,7 @@ def _search_vectors(recipe: Recipe, texts: set[str], width: int, workspace: Path
     return vectors
 
 
-def _open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None]:
+def open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None]:
     """Refuse a workspace of another recipe, clear one in which no run got under way.
 
     Returns what refuses other data than before, and otherwise notes whose workspace this is: to be called

@@ -8,8 +8,10 @@ plain checkpoint that any server reads.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model
 from peft.tuners.trainable_tokens import TrainableTokensLayer
@@ -87,6 +89,15 @@ def merged(model: PeftModel) -> PreTrainedModel:
     """The plain model with everything that was learnt folded in; `model` itself is used up."""
     plain: PreTrainedModel = model.merge_and_unload()
     return plain
+
+
+def logits_of(model: nn.Module, prompt: Sequence[int]) -> np.ndarray:
+    """Logits over the whole vocabulary after each token of `prompt`, float32 [tokens, vocabulary]."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([list(prompt)], device=device)).logits[0]
+    found: np.ndarray = logits.float().cpu().numpy()
+    return found
 
 
 def _rows_layer(module: nn.Module) -> TrainableTokensLayer:

@@ -1,0 +1,200 @@
+"""From a recipe to a bundle whose model writes codes: data, IDs, training table, fine-tuning, files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmrec.bundle import check_place
+from llmrec.codes.bundle import CodeBundle, write_code_bundle
+from llmrec.config import Recipe
+from llmrec.data.prepared import Prepared
+from llmrec.decode.beam import BeamSearch, BeamSettings
+from llmrec.errors import require_extra
+from llmrec.files import only_writer, read_json
+from llmrec.fit import TRAIN_PACKAGES, open_workspace, prepared_data, templates_of
+from llmrec.items.id_files import MANIFEST, load_ids
+from llmrec.items.ids import ItemIds
+from llmrec.items.trie import Trie
+from llmrec.make_ids import VectorSettings, make_ids
+from llmrec.progress import track
+from llmrec.verbalize.item_wordings import ItemWordings
+from llmrec.verbalize.render import Verbalizer
+
+if TYPE_CHECKING:
+    from llmrec.model.code_model import CodeModel
+    from llmrec.model.code_tokens import CodePrompts
+    from llmrec.tune.code_training import Find, Question
+    from llmrec.tune.examples import ExampleBuilder
+    from llmrec.tune.goals import GoalMaker
+
+_SHOWN = 10
+"""Places of a list that validation looks at."""
+
+
+def fit_codes(recipe: Recipe) -> CodeBundle:
+    """Train as the recipe says and write its bundle; goes on where an interrupted run stopped.
+
+    The workspace is that of `fit.fit`; where the recipe names no IDs, `OUT.work/ids` has those made for it.
+    """
+    require_extra("train", TRAIN_PACKAGES, "fine-tuning")
+    import torch
+    from accelerate import PartialState
+
+    # Without this, accelerate takes each process on CPUs for the only one.
+    processes = PartialState(cpu=not torch.accelerator.is_available())
+    out, workspace = Path(recipe.out), Path(f"{recipe.out}.work")
+    check_place(out)
+    if processes.is_main_process:
+        with only_writer(workspace):
+            return _fit(recipe, out, workspace)
+    return _fit(recipe, out, workspace)
+
+
+def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
+    import torch
+    from accelerate import PartialState
+
+    from llmrec.model.checkpoints import source_of
+    from llmrec.model.code_model import new_code_model
+    from llmrec.model.code_tokens import CodePrompts, add_code_tokens
+    from llmrec.model.pretrained import load_tokenizer, resolve
+    from llmrec.tune.alignment import ItemTasks
+    from llmrec.tune.code_losses import CodeLoss
+    from llmrec.tune.code_training import CodeTrainer
+    from llmrec.tune.examples import ExampleTable, build_examples
+    from llmrec.tune.goals import GoalMaker
+    from llmrec.tune.passages import CodeExampleBuilder
+
+    processes, started = PartialState(), time.monotonic()
+    with processes.main_process_first():
+        claim = open_workspace(recipe, workspace) if processes.is_main_process else None
+        prepared = prepared_data(recipe, workspace)
+        base = resolve(recipe.model)
+        ids, vectors = ids_of(recipe, prepared, workspace)
+    tokenizer, templates = load_tokenizer(base), templates_of(recipe)
+    forbidden = tuple(tokenizer.all_special_tokens)
+    prompts = CodePrompts(
+        tokenizer, add_code_tokens(tokenizer, ids.sizes, recipe.adapter.soft_prompt), ids.codes
+    )
+    types = prepared.histories.event_types
+    verbalizer = Verbalizer(prepared.catalog, recipe.prompts_read, types, templates, forbidden)
+    said = replace(recipe.prompts_read, items="title")
+    titles = Verbalizer(prepared.catalog, said, types, templates, forbidden)
+    items = ItemTasks(prompts, titles, ItemWordings.load(templates), recipe.codes)
+    goals = GoalMaker.of(prepared, recipe.split, templates, recipe.goals)
+    builder = CodeExampleBuilder(verbalizer, prompts, goals.on, recipe.examples)
+    table = workspace / "examples"
+    with processes.main_process_first():
+        if not (table / "settings.json").is_file():
+            total = recipe.examples.versions * len(prepared.histories)
+            with track("training table", total=total, show=processes.is_main_process) as progress:
+                build_examples(builder, prepared, recipe.split, table, recipe.train.seed, progress.advance)
+        if claim is not None:
+            claim(prepared)
+    torch.manual_seed(recipe.train.seed)
+    model, mark = new_code_model(
+        recipe.model_settings, prompts.tokens, items.answers, ids.codes, recipe.train.dropout
+    )
+    examples = ExampleTable(table)
+    trainer = CodeTrainer(
+        CodeLoss(model, items.words, recipe.loss.label_smoothing, recipe.codes.beam_aware),
+        recipe.codes.tasks,
+        examples,
+        prompts.sequences,
+        items,
+        recipe.prompt.items == "token",
+        questions_of(recipe, builder, goals, prepared),
+        finder(prompts, recipe.codes.beam),
+        recipe.train,
+        workspace / "run",
+    )
+    state = trainer.run()
+    if processes.is_main_process:
+        training = {
+            "seconds": round(time.monotonic() - started, 1),
+            "training_seconds": round(state.seconds, 1),
+            "tokens_per_second": round(state.tokens_per_second, 1),
+            "padding_share": round(state.padding_share, 4),
+            "updates": state.update,
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "validation_ndcg@10": state.best if trainer.validates else None,
+            "trainable_parameters": sum(v.numel() for v in model.parameters() if v.requires_grad),
+            "goals": examples.settings["goals"],
+            "log": state.log,
+        }
+        origin = {"name": recipe.model, "source": source_of(base), "fingerprint": mark}
+        write_code_bundle(out, recipe, prepared, templates, prompts, ids, vectors, model, origin, training)
+    processes.wait_for_everyone()
+    return CodeBundle(out)
+
+
+def ids_of(recipe: Recipe, prepared: Prepared, workspace: Path) -> tuple[ItemIds, dict[str, Any]]:
+    """The IDs that the recipe names, or else those of the workspace, made when there are none yet.
+
+    With them comes what they were made from. Raises `LlmrecError` for IDs of another catalogue.
+    """
+    settings = recipe.codes
+    directory = workspace / "ids" if settings.ids is None else Path(settings.ids)
+    if settings.ids is None and not (directory / MANIFEST).is_file():
+        source = VectorSettings(settings.vectors, recipe.items.text_encoder, recipe.split)
+        make_ids(prepared, directory, settings.quantised(), source, settings.collisions, recipe.train.seed)
+    names = [item.id for item in prepared.catalog.items]
+    return load_ids(directory, names), read_json(directory / MANIFEST, "item IDs")["vectors"]
+
+
+def questions_of(
+    recipe: Recipe, builder: ExampleBuilder, goals: GoalMaker, prepared: Prepared
+) -> dict[str, Sequence[Question]]:
+    """Validation prompts, plain and with goals, at most as many of each as the recipe wants."""
+    from llmrec.tune.examples import goal_validation, validation_questions
+
+    most, seed = recipe.codes.questions, recipe.train.seed
+    found: dict[str, Sequence[Question]] = {}
+    if recipe.examples.wish_share < 1:  # where all prompts have a goal, none is plain
+        cases = prepared.cases(recipe.split, "valid")
+        chosen = _some(len(cases), most, seed)
+        found["plain"] = validation_questions(builder, prepared, [cases[at] for at in chosen])
+    if recipe.examples.wish_share:
+        asked = goal_validation(builder, goals, prepared, recipe.split, seed)
+        found["goals"] = [asked[at] for at in _some(len(asked), most, seed)]
+    return found
+
+
+def _some(count: int, most: int, seed: int) -> list[int]:
+    """At most `most` of the numbers below `count`, in order."""
+    chosen = np.random.default_rng(seed).permutation(count)[:most]
+    return sorted(chosen.tolist())
+
+
+def finder(prompts: CodePrompts, width: int) -> Find:
+    """Finds the targets of questions with a model in training, by the beam search that serves it later."""
+    from llmrec.engines.transformers import TransformersEngine
+    from llmrec.model.code_model import PlainView
+
+    trie = Trie.build(prompts.sequences)
+
+    def find(model: CodeModel, questions: Sequence[Question]) -> np.ndarray:
+        device = str(model.rows.device)
+        engine = TransformersEngine(PlainView(model), device=device)
+        search = BeamSearch(trie, engine, BeamSettings(width=width), prompts.tokens.levels)
+        ranks = np.full(len(questions), _SHOWN, dtype=np.int64)
+        step = search.settings.batch
+        for start in range(0, len(questions), step):
+            part = questions[start : start + step]
+            allowed = np.ones((len(part), trie.items), dtype=bool)
+            for row, (_, left_out) in enumerate(part):
+                allowed[row, left_out] = False
+            asked = [[*example.head, *example.tails[0].ids] for example, _ in part]
+            index, _ = search.search(asked, _SHOWN, allowed)
+            hit = index == np.array([example.tails[0].target for example, _ in part])[:, None]
+            ranks[start : start + step] = np.where(hit.any(1), hit.argmax(1), _SHOWN)
+        return ranks
+
+    return find

@@ -1,0 +1,139 @@
+"""A model that writes codes as a recommender: prompts in, beams inside the catalogue's trie, items out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llmrec.codes.bundle import CodeBundle
+from llmrec.config import Recipe
+from llmrec.data.catalog import Value
+from llmrec.data.facts import ItemFacts
+from llmrec.decode.beam import BeamSearch, BeamSettings
+from llmrec.decode.continuations import TokenEngine
+from llmrec.decode.contract import Request
+from llmrec.decode.why import Cause, left_out, strongest
+from llmrec.items.trie import Trie
+from llmrec.retrieve.scoring import ScoringRecommender
+
+_TOGETHER = 1024
+"""Items whose scores are computed together: in one pass, each of their codes is compared with all others."""
+
+
+class CodeRecommender(ScoringRecommender):
+    """Recommends the items whose IDs the model writes next; see `decode.readout.Readout`.
+
+    A score is the log-probability of the codes, each over all codes of its level (`decode.conventions`,
+    "raw"): it does not depend on filters.
+    """
+
+    def __init__(
+        self,
+        bundle: CodeBundle,
+        engine: TokenEngine | None = None,
+        beams: BeamSettings | None = None,
+        name: str = "llmrec-codes",
+    ) -> None:
+        """`engine` must run the bundle's model; by default transformers does, on this machine.
+
+        `beams` are by default as wide as in validation.
+        """
+        super().__init__(name, bundle.catalog)
+        self.bundle = bundle
+        train = bundle.prepared.train(bundle.recipe.split)
+        self.filters.facts = ItemFacts.from_histories(bundle.catalog, train)
+        self._tokens = bundle.tokens()
+        self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
+        self._codes = bundle.ids().codes
+        settings = beams or BeamSettings(width=bundle.recipe.codes.beam)
+        self._search = BeamSearch(
+            Trie.build(self._tokens.sequences),
+            bundle.engine() if engine is None else engine,
+            settings,
+            self._tokens.tokens.levels,
+        )
+        self.setting = _setting(bundle.recipe, settings)
+
+    def read(self, requests: Sequence[Request]) -> list[list[int]]:
+        """The prompts, as token ids, with as many of the newest events as fit the base model.
+
+        Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
+        """
+        return [self._prompt(request) for request in requests]
+
+    def _prompt(self, request: Request) -> list[int]:
+        known: Mapping[str, Value] = {}
+        if request.user is not None:
+            known = self.bundle.prepared.attributes(request.user)
+        prompt, _ = self._tokens.fit(self._verbalizer, request.history, request.words, known)
+        return self._tokens.prompt(prompt)
+
+    def score(self, requests: Sequence[Request]) -> np.ndarray:
+        """Scores of all items, float32 [requests, items]: every code of every item is computed."""
+        scores = np.empty((len(requests), len(self.catalog)), dtype=np.float32)
+        for start in range(0, len(self.catalog), _TOGETHER):
+            items = self._search.trie.order[start : start + _TOGETHER]  # those with one beginning together
+            for row, request in enumerate(requests):
+                scores[row, items] = self._scores_of(request, items)
+        return scores
+
+    def _scores_of(self, request: Request, items: np.ndarray) -> np.ndarray:
+        """Scores of distinct items int64 [n], float32 [n]; the others cost nothing."""
+        allowed = np.zeros((1, len(self.catalog)), dtype=bool)
+        allowed[0, items] = True
+        index, found = self._search.search([self._prompt(request)], len(items), allowed)
+        scores = np.empty(len(self.catalog), dtype=np.float32)
+        scores[index[0]] = found[0]
+        own: np.ndarray = scores[items]
+        return own
+
+    def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k best allowed items of each request, as beam search finds them."""
+        return self._search.search(self.read(requests), k, allowed)
+
+    def nearest(self, read: list[int], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best allowed items, at most k, and their scores."""
+        index, score = self._search.search([read], k, allowed[None])
+        found = index[0] >= 0
+        return index[0, found], score[0, found]
+
+    def item_vectors(self, items: np.ndarray) -> np.ndarray:
+        """Items are alike that share first codes: one cell for each beginning of an ID, float32 [n, width].
+
+        A cell of a longer beginning counts half of the one before.
+        """
+        codes = self._codes[items]
+        parts = []
+        for level in range(codes.shape[1]):
+            _, number = np.unique(codes[:, : level + 1], axis=0, return_inverse=True)
+            cells = np.zeros((len(codes), int(number.max(initial=-1)) + 1), dtype=np.float32)
+            cells[np.arange(len(codes)), number.ravel()] = 2.0 ** (-level / 2)
+            parts.append(cells)
+        return np.concatenate(parts, axis=1)
+
+    def because(
+        self, request: Request, read: list[int], items: np.ndarray, allowed: np.ndarray
+    ) -> list[tuple[Cause, ...]]:
+        """The causes that weighed most for each of the items: see `decode.why`.
+
+        The probabilities of codes are over the whole catalogue, whatever the limits allow.
+        """
+        names, without = left_out(self, request)
+        if not without or not len(items):
+            return [()] * len(items)
+        whole = self._scores_of(request, items)
+        return strongest(names, np.stack([whole - self._scores_of(each, items) for each in without]))
+
+    def said(self, read: list[int], allowed: np.ndarray) -> tuple[str, ...]:
+        """Nothing: a list says it all."""
+        return ()
+
+
+def _setting(recipe: Recipe, beams: BeamSettings) -> str:
+    """The recipe in a few words, for reports."""
+    size = "all layers" if recipe.layers is None else f"first {recipe.layers} layers"
+    fresh = ", fresh weights" if recipe.random else ""
+    adapter = recipe.adapter.kind + (f" rank {recipe.adapter.rank}" if recipe.adapter.kind == "lora" else "")
+    return f"{Path(recipe.model).name}, {size}{fresh}, {adapter}, codes, {beams.width} beams"
