@@ -1,10 +1,14 @@
 """Fixtures that several test files share."""
 
+import importlib
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +71,35 @@ def tiny_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFact
     prompt = {"queries": 2, "max_events": 16, "gaps": False}
     recipe = tiny_recipe(slice_of_sample.directory, folder / "bundle", model, train=train, prompt=prompt)
     return fit(recipe).directory
+
+
+@pytest.fixture(scope="session")
+def server_of() -> Iterator[Callable[[str], Any]]:
+    """A running server of one's own by name, "redis" or "postgresql", started when first asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+        servers = importlib.import_module("private_servers")
+    make = {"redis": servers.redis_server, "postgresql": servers.postgres_server}
+    folder = Path(tempfile.mkdtemp(prefix="servers-", dir=servers.memory_or_disk()))
+    folder.chmod(0o755)  # PostgreSQL may run as another user
+    made: dict[str, Any] = {}
+
+    def running(name: str) -> Any:
+        try:
+            server = made.setdefault(name, None) or make[name](folder)
+        except servers.MissingServer as error:
+            pytest.fail(str(error), pytrace=False)
+        made[name] = server
+        if not server.running:
+            server.kill()
+            server.start()
+        return server
+
+    yield running
+    for server in made.values():
+        if server is not None:
+            server.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

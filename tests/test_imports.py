@@ -16,15 +16,25 @@ ORDER = [
     "errors", "files", "progress", "quiet", "stages", "data", "verbalize",
     "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
     "config", "versions", "bundle", "fit", "make_ids", "change_items", "index_bundle", "language_recommender",
-    "text", "recommend", "measure", "show", "serving", "demo", "cli_ids", "cli_items", "cli_recommend", "cli",
+    "text", "codes", "finetune", "recommend", "measure", "show", "serving", "demo", "cli_ids", "cli_items",
+    "cli_recommend", "cli",
 ]  # fmt: skip
 
 # The only places that import a package; a name stands for the module and all below it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "torch": ("model", "tune", "engines", "items", "baselines.sasrec", "baselines.sasrec_training", "fit"),
+    "torch": (
+        "model",
+        "tune",
+        "engines",
+        "items",
+        "baselines.sasrec",
+        "baselines.sasrec_training",
+        "fit",
+        "codes.fitting",
+    ),
     "transformers": ("quiet", "model", "tune", "engines", "items"),
     "peft": ("model", "tune"),
-    "accelerate": ("tune", "fit"),
+    "accelerate": ("tune", "fit", "codes.fitting"),
     "datasets": ("data.sources", "tune"),
     "gguf": ("model",),
     "duckdb": ("data",),
@@ -35,6 +45,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "vllm": ("engines.vllm",),
     "fastapi": ("serving",),
     "uvicorn": ("serving",),
+    "redis": ("serving.store.redis",),
+    "psycopg": ("serving.store.postgres",),
     "pickle": (),
     "marshal": (),
     "shelve": (),

@@ -175,7 +175,9 @@ def test_hard_negatives_are_the_models_own_best(checkpoints, monkeypatch, newcom
     model, tokens, _ = tuned(checkpoints["llama"], CATALOG, queries=3)
     rng = np.random.default_rng(0)
     builder = builder_of(CATALOG, tokens)
-    batch = collate([builder.example(random_history(rng, 6, ITEMS), {}, rng) for _ in range(3)], 3, 30)
+    batch = collate(
+        [builder.example(random_history(rng, 6, ITEMS), {}, rng) for _ in range(3)], 3, model.head.remembered
+    )
     monkeypatch.setattr("llmrec.tune.hard._CHUNK", 7)  # the catalogue in several parts
     known = torch.tensor([at for at in range(ITEMS) if at % 5]) if newcomers else None
     model.train()

@@ -1,0 +1,1 @@
+"""Serving a bundle to many people at once."""
