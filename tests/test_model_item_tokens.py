@@ -83,7 +83,9 @@ def test_in_one_step_an_item_is_the_same_at_input_and_output(checkpoints, monkey
     calls = []
     forward = ItemTokens.forward
     monkeypatch.setattr(
-        ItemTokens, "forward", lambda self, index=None: calls.append(index) or forward(self, index)
+        ItemTokens,
+        "forward",
+        lambda self, index=None, change=None: calls.append(index) or forward(self, index),
     )
     for settings in (LossSettings(), LossSettings(full_softmax_up_to=0, negatives=5)):
         loss = RetrievalLoss(model, settings, torch.ones(ITEMS)).train()
