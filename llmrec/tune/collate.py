@@ -138,7 +138,8 @@ def collate(
             prompts.add([start + tail.cut - 1, *at_queries], tail.target, newest[tail.events], number)
     sought = [tail.search for example in examples for tail in example.tails]
     found = np.zeros((len(sought), 0), dtype=np.float32) if search is None else search(sought)
-    own = _NO_CHANGE if without is None else without([_events(example) for example in examples])
+    events = [_events(example) for example in examples]
+    own_items, own_change = _NO_CHANGE if without is None else without(events)
     item_rows, item_targets, item_recent, item_of = items.tensors()
     query_rows, query_targets, query_recent, query_of = prompts.tensors(1 + queries)
     return Batch(
@@ -154,7 +155,8 @@ def collate(
         item_of,
         query_of,
         torch.from_numpy(found),
-        *map(torch.from_numpy, own),
+        torch.from_numpy(own_items),
+        torch.from_numpy(own_change),
         sum(example.length for example in examples),
     )
 
