@@ -75,13 +75,18 @@ class Change:
 
 
 def add_items(
-    directory: Path, rows: Path, id_part: str | None = None, strength: float | None = None
+    directory: Path,
+    rows: Path,
+    id_part: str | None = None,
+    strength: float | None = None,
+    log: int | None = None,
 ) -> Change:
     """Add the items of the file `rows` to a bundle, or bring retired ones back; see `items.newcomers`.
 
     `id_part` and `strength` are for bundles whose items have vectors, by default `ID_PART` and `STRENGTH`.
-    Raises `RowsError` with every fault of the file when there is one, `LlmrecError` when another run is
-    changing the bundle; it is then as it was.
+    `log` is the number that the change has in a store's log, which the version keeps. Raises `RowsError` with
+    every fault of the file when there is one, `LlmrecError` when another run is changing the bundle; it is
+    then as it was.
     """
     if id_part is not None and id_part not in ID_PARTS:
         raise LlmrecError(f"id part {id_part!r} is not known, choose one of: {', '.join(ID_PARTS)}")
@@ -93,7 +98,7 @@ def add_items(
         plan = plan_added(rows, read, bundle.catalog, int(time.time()))
         back = sum(name in bundle.catalog for name in plan)
         counts = {"added": len(plan) - back, "brought back": back}
-        return _write(bundle, plan, "add", counts, details)
+        return _write(bundle, plan, "add", counts, details, log)
 
 
 def _stand_in_details(bundle: AnyBundle, id_part: str | None, strength: float | None) -> dict[str, Any]:
@@ -109,24 +114,24 @@ def _stand_in_details(bundle: AnyBundle, id_part: str | None, strength: float | 
     return {"id_part": how} | much
 
 
-def update_items(directory: Path, rows: Path) -> Change:
+def update_items(directory: Path, rows: Path, log: int | None = None) -> Change:
     """Change the fields that the rows give; with another text or price a row of V is made anew.
 
-    Raises as `add_items`.
+    `log` and errors as in `add_items`.
     """
     with _changing(directory) as bundle:
         plan = plan_updated(rows, read_item_rows(rows, bundle.catalog), bundle.catalog)
         if not plan:
             return Change(bundle.directory, bundle.version, {})
-        return _write(bundle, plan, "update", {"updated": len(plan)}, {})
+        return _write(bundle, plan, "update", {"updated": len(plan)}, {}, log)
 
 
-def retire_items(directory: Path, rows: Path) -> Change:
-    """Retire the items whose ids the file names: never recommended again. Raises as `add_items`."""
+def retire_items(directory: Path, rows: Path, log: int | None = None) -> Change:
+    """Retire the items whose ids the file names: never recommended again. See `add_items`."""
     with _changing(directory) as bundle:
         read = read_item_rows(rows, bundle.catalog, ids_only=True)
         plan = plan_retired(rows, read, bundle.catalog)
-        return _write(bundle, plan, "retire", {"retired": len(plan)}, {})
+        return _write(bundle, plan, "retire", {"retired": len(plan)}, {}, log)
 
 
 def rollback(directory: Path, number: int) -> Change:
@@ -135,15 +140,17 @@ def rollback(directory: Path, number: int) -> Change:
     Raises `LlmrecError` when version `number` is not kept.
     """
     with _changing(directory) as bundle:
-        kept = [n for n in older_numbers(bundle.directory) if n < bundle.version]
-        if number not in kept:
-            said = ", ".join(map(str, kept)) or "none"
+        numbers = [n for n in older_numbers(bundle.directory) if n < bundle.version]
+        if number not in numbers:
+            said = ", ".join(map(str, numbers)) or "none"
             raise LlmrecError(f"{directory} has no older version {number}, it has: {said}")
         old = open_bundle(versions_of(bundle.directory) / str(number))
         with next_version(bundle.directory) as (temporary, new):
             link_tree(old.directory, temporary, ("manifest.json",))
             change = change_of("rollback", to=number)
-            write_json(temporary / "manifest.json", {**old.manifest, "version": new, "change": change})
+            kept = {name: bundle.manifest[name] for name in ("log",) if name in bundle.manifest}
+            manifest = {**old.manifest, **kept, "version": new, "change": change}
+            write_json(temporary / "manifest.json", manifest)
         return Change(bundle.directory, new, {})
 
 
@@ -169,6 +176,7 @@ def _write(
     kind: str,
     counts: Mapping[str, int],
     details: Mapping[str, Any],
+    log: int | None,
 ) -> Change:
     """Write the next version of `bundle`, with the items of `plan`."""
     catalog = applied(bundle.catalog, plan)
@@ -195,7 +203,7 @@ def _write(
             **anew.manifest,
             "data": {**bundle.manifest["data"], "items": len(catalog)},
             "parts": hashes(temporary, known),
-        }
+        } | ({} if log is None else {"log": log})
         write_json(temporary / "manifest.json", manifest)
     return Change(bundle.directory, number, counts, anew.notes)
 

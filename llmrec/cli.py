@@ -10,6 +10,7 @@ import typer
 from llmrec.cli_ids import ids
 from llmrec.cli_items import items
 from llmrec.cli_recommend import ids_of, recommend
+from llmrec.cli_serve import keys, serve
 from llmrec.errors import LlmrecError, explain_missing
 
 app = typer.Typer(
@@ -171,6 +172,7 @@ def index(
 
 
 app.command()(recommend)
+app.command()(serve)
 
 
 @app.command()
@@ -238,6 +240,7 @@ models = typer.Typer(no_args_is_help=True, help="Pretrained models: fetch them, 
 app.add_typer(models, name="models")
 app.add_typer(ids, name="ids")
 app.add_typer(items, name="items")
+app.add_typer(keys, name="keys")
 
 
 @models.command("pull")

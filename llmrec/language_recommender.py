@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,9 @@ import numpy as np
 
 from llmrec.bundle import Bundle
 from llmrec.config import Recipe
-from llmrec.data.catalog import Value
 from llmrec.data.events import History
 from llmrec.data.facts import ItemFacts
-from llmrec.decode.contract import Request
+from llmrec.decode.contract import Request, known_of
 from llmrec.decode.why import Cause, causes
 from llmrec.engines.contract import Branching, Engine
 from llmrec.items.encoders import Encoder
@@ -66,9 +65,7 @@ class LanguageRecommender(ScoringRecommender):
 
     def _fitted(self, request: Request, most: int | None = None) -> tuple[Prompt, History]:
         """The prompt, and the events that it holds, at most `most`."""
-        known: Mapping[str, Value] = {}
-        if request.user is not None:
-            known = self.bundle.prepared.attributes(request.user)
+        known = known_of(request, self.bundle.prepared)
         return self._tokens.fit(self._verbalizer, request.history, request.words, known, most=most)
 
     def user_vectors(self, requests: Sequence[Request]) -> np.ndarray:
@@ -84,7 +81,9 @@ class LanguageRecommender(ScoringRecommender):
         Where the base model's context is too small for all of a history, every wish is asked with as many
         events as fit beside the one that leaves least room. Raises `ValueError` when users differ.
         """
-        if any((each.history, each.user) != (requests[0].history, requests[0].user) for each in requests):
+        first = requests[0] if requests else Request(())
+        asker = (first.history, first.user, first.profile)
+        if any((each.history, each.user, each.profile) != asker for each in requests):
             raise ValueError("the requests are not of one user with one history")
         fitted = [self._fitted(request) for request in requests]
         least = min((len(kept) for _, kept in fitted), default=0)
@@ -95,6 +94,11 @@ class LanguageRecommender(ScoringRecommender):
                 for request, pair in zip(requests, fitted, strict=True)
             ],
         )
+        return [UserState(*pair) for pair in zip(vectors, gains, strict=True)]
+
+    def read_apart(self, requests: Sequence[Request]) -> Sequence[UserState]:
+        """What the model makes of requests of any users together, of each as if it were asked alone."""
+        vectors, gains = self._states(requests, [self._fitted(request) for request in requests])
         return [UserState(*pair) for pair in zip(vectors, gains, strict=True)]
 
     def _states(

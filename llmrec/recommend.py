@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from llmrec.bundle import Bundle
 from llmrec.codes.bundle import CodeBundle, open_bundle
 from llmrec.config import READOUTS
+from llmrec.data.catalog import Value
 from llmrec.data.events import History
 from llmrec.data.prepared import Prepared
+from llmrec.decode.answers import Answer, Answers, Asked
 from llmrec.decode.contract import Filters, Request
+from llmrec.decode.contradiction import contradiction
 from llmrec.decode.readout import Readout
 from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause
@@ -28,6 +30,7 @@ from llmrec.retrieve.merge import Ranked, merge
 from llmrec.retrieve.parts import split_weighted
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
+from llmrec.verbalize.wishes import WishMaker
 
 MODES = (*READOUTS, "text")
 """How items are found: as a bundle's readout does, or by the words that a model writes."""
@@ -39,63 +42,6 @@ _POOL = 5
 """A list that is to differ within itself is chosen out of so many times its length."""
 _DEPTH, _LEAST_DEPTH = 10, 100
 """Lists to merge are so many times as long as what is asked for; with a preference, at least so long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One recommended item; `because` is what weighed most for it, see `decode.why`.
-
-    In a list merged of several wishes' lists, `wish` is the one for which the item is there.
-    """
-
-    item: str
-    title: str
-    price: float | None
-    score: float
-    because: tuple[Cause, ...] = ()
-    wish: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """A list, what was enforced exactly, what was left to the model, and notes (short lists).
-
-    `favoured` is what was wished for with less weight: items that have it come earlier, others are shown too.
-    """
-
-    items: tuple[Answer, ...]
-    enforced: tuple[str, ...]
-    left: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    favoured: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One wish: what the model was asked, what it allows (bool [items]), and what it made of it.
-
-    `preferred`: (what it favours, which items that are, with what weight). `varied`: its list is to differ
-    within itself. `held`, `left` and `notes` as in `Answers`.
-    """
-
-    request: Request
-    allowed: np.ndarray
-    read: Any
-    held: tuple[str, ...]
-    left: tuple[str, ...]
-    notes: tuple[str, ...]
-    preferred: tuple[tuple[str, np.ndarray, float], ...]
-    varied: bool
-
-    @property
-    def count(self) -> int:
-        """How many items it allows."""
-        return int(self.allowed.sum())
-
-    @property
-    def favoured(self) -> tuple[str, ...]:
-        """What it favours, in words."""
-        return tuple(said for said, _, _ in self.preferred)
 
 
 def _of_all(wishes: Sequence[str], parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -162,6 +108,11 @@ class Shop:
         """The words of the data, with which wishes are read."""
         return Lexicon.of(self.prepared)
 
+    @cached_property
+    def _wishes(self) -> WishMaker:
+        """Says goals in words."""
+        return WishMaker(self.catalog, lexicon=self.lexicon)
+
     def ask(
         self,
         user: str | None = None,
@@ -196,13 +147,19 @@ class Shop:
         why: bool = False,
     ) -> list[Answers]:
         """A list for each of several wishes of one person, as `ask` gives it; the history is read once."""
-        found = []
-        for asked in self._asked(user, history, wishes, k, filters, enforce, hear):
-            items, scores = self._best(asked, min(k, asked.count))
-            answers = self._answers(items, scores, self._because([asked], items, [0] * len(items), why))
-            notes = (*asked.notes, *self._said(asked), *self._short(asked.count, k))
-            found.append(Answers(tuple(answers), asked.held, asked.left, notes, asked.favoured))
-        return found
+        found = self._asked(user, history, wishes, k, filters, enforce, hear)
+        return [self.answered(asked, k, why) for asked in found]
+
+    def answered(self, asked: Asked, k: int, why: bool = False) -> Answers:
+        """The list of one wish that the model has `read`."""
+        items, scores = self._best(asked, min(k, asked.count))
+        answers = self._answers(items, scores, self._because([asked], items, [0] * len(items), why))
+        notes = (*asked.notes, *self._said(asked), *self._short(asked.count, k))
+        return Answers(tuple(answers), asked.held, asked.left, notes, asked.favoured)
+
+    def reasons(self, asked: Asked, items: np.ndarray) -> list[tuple[Cause, ...]]:
+        """What weighed most for each of `items` int64 [n], for a wish that the model has `read`."""
+        return self.recommender.because(asked.request, asked.read, items, asked.allowed)
 
     def ask_merged(
         self,
@@ -254,22 +211,35 @@ class Shop:
         filters: Filters,
         enforce: bool,
         hear: bool,
-    ) -> list[_Asked]:
+    ) -> list[Asked]:
         """What each wish means, allows, and how the model scores the catalogue for it."""
         if k < 1:
             raise LlmrecError(f"k is {k}, it must be at least 1")
         if not wishes:
             raise LlmrecError("there is no wish: ask at least one (it may be empty)")
         events, position = self.prepared.asker(user, history)
-        self._check(filters)
-        found = [self._understood(say, events, position, filters, enforce, hear) for say in wishes]
+        found = [self.understood(say, events, position, filters, enforce, hear) for say in wishes]
         read = self.recommender.read([each.request for each in found])
         return [replace(each, read=own) for each, own in zip(found, read, strict=True)]
 
-    def _understood(
-        self, say: str, events: History, position: int | None, filters: Filters, enforce: bool, hear: bool
-    ) -> _Asked:
-        wish = understand(say, self.lexicon, enforce, hear)
+    def understood(
+        self,
+        say: str,
+        events: History,
+        position: int | None = None,
+        filters: Filters = NOTHING_SEEN,
+        enforce: bool = True,
+        hear: bool = True,
+        goals: Objective | None = None,
+        profile: Mapping[str, Value] | None = None,
+    ) -> Asked:
+        """One wish after `events`, not yet `read`; `goals` are wished for beside the words.
+
+        `position` and `profile` as in `Request`. Raises as `ask`.
+        """
+        self._check(filters)
+        said = "" if goals is None else self._wishes.say(goals, np.random.default_rng(0))
+        wish = understand(say, self.lexicon, enforce, hear, goals, said)
         if wish.meant.seen_before and (enforce or hear):
             filters = replace(filters, exclude_seen=False)  # what is asked for again is in the history
         gentle = tuple(
@@ -288,7 +258,8 @@ class Shop:
         held = self._in_words(limits, events)
         if not allowed.any():
             hint = "" if core.empty else ", or enforce nothing of the wish (--no-enforce)"
-            raise LlmrecError(f"no item of the catalogue is all of: {'; '.join(held)}: ask for less{hint}")
+            against = self._in_words(contradiction(self.recommender.filters, limits, events), events)
+            raise LlmrecError(f"no item of the catalogue is all of: {'; '.join(against)}: ask for less{hint}")
         preferred, whole = [], limits
         for other, weight in beside:
             own = {name: getattr(other, name) for name in other.parts if name not in core.parts}
@@ -300,8 +271,8 @@ class Shop:
                 preferred.append((" and ".join(more), mask, weight))
             elif more:
                 notes.append(f"nothing that may be shown is {' and '.join(more)}")
-        return _Asked(
-            Request(events, wish.heard, wish.meant, limits, position),
+        return Asked(
+            Request(events, wish.heard, wish.meant, limits, position, profile=profile),
             allowed,
             None,
             (*held, VARIED) if core.diverse else held,
@@ -315,7 +286,7 @@ class Shop:
         """The limits for people; where there is no history nothing is left out of it."""
         return limits_in_words(limits if events else replace(limits, exclude_seen=False), self.catalog)
 
-    def _best(self, asked: _Asked, length: int) -> tuple[np.ndarray, np.ndarray]:
+    def _best(self, asked: Asked, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The list of one wish, int64 [length], and its scores."""
         pool = min(asked.count, _POOL * length) if asked.varied else length
         items, scores = self._nearest(asked, asked.allowed, pool)
@@ -331,16 +302,16 @@ class Shop:
         chosen = mmr(scaled(scores), self.recommender.item_vectors(items), length, balance)
         return items[chosen], scores[chosen]
 
-    def _nearest(self, asked: _Asked, mask: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    def _nearest(self, asked: Asked, mask: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The best `length` items that `mask` allows, or all of them, and their scores."""
         return self.recommender.nearest(asked.read, mask, length)
 
-    def _said(self, asked: _Asked) -> tuple[str, ...]:
+    def _said(self, asked: Asked) -> tuple[str, ...]:
         """What the model has to say of its list."""
         return self.recommender.said(asked.read, asked.allowed)
 
     def _because(
-        self, asked: Sequence[_Asked], items: np.ndarray, goals: Sequence[int], why: bool
+        self, asked: Sequence[Asked], items: np.ndarray, goals: Sequence[int], why: bool
     ) -> list[tuple[Cause, ...]]:
         """The causes of each item, which is there for the wish of that number."""
         found: list[tuple[Cause, ...]] = [()] * len(items)

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmrec.recommend import Answer, Answers
+from llmrec.decode.answers import Answer, Answers
 
 _LIMIT = 120
 """Characters shown of a text that comes from outside."""

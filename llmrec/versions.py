@@ -23,12 +23,16 @@ FIRST = "fit"
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version: its number, where it lies, its number of items, and what made it of the one before."""
+    """One version: its number, where it lies, its number of items, and what made it of the one before.
+
+    `log` is the number of the last change that it has of a store's log, 0 for none (`change_items`).
+    """
 
     number: int
     directory: Path
     items: int
     change: Mapping[str, Any]
+    log: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def read_version(directory: Path) -> Version:
             directory,
             int(manifest["data"]["items"]),
             dict(manifest.get("change", {"kind": FIRST})),
+            int(manifest.get("log", 0)),
         )
     except (LlmrecError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{directory} is no version of a bundle ({error})") from error

@@ -88,6 +88,16 @@ def code_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
+def service(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running service of the tiny bundle, open to this machine; its bundle and items stay as they are."""
+    from served import copied, served
+
+    folder = tmp_path_factory.mktemp("service")
+    with served(copied(tiny_bundle, folder)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def server_of() -> Iterator[Callable[[str], Any]]:
     """A running server of one's own by name, "redis" or "postgresql", started when first asked for."""
     with pytest.MonkeyPatch.context() as patch:

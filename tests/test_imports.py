@@ -17,7 +17,7 @@ ORDER = [
     "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
     "config", "versions", "bundle", "fit", "make_ids", "index_bundle", "language_recommender",
     "codes", "change_items", "text", "readouts", "finetune", "recommend", "measure", "show", "serving",
-    "demo", "cli_ids", "cli_items", "cli_recommend", "cli",
+    "demo", "cli_ids", "cli_items", "cli_recommend", "cli_serve", "cli",
 ]  # fmt: skip
 
 # The only places that import a package; a name stands for the module and all below it.
@@ -45,6 +45,9 @@ HOMES: dict[str, tuple[str, ...]] = {
     "vllm": ("engines.vllm",),
     "fastapi": ("serving",),
     "uvicorn": ("serving",),
+    "starlette": ("serving",),
+    "httpx": ("serving.client",),
+    "prometheus_client": ("serving",),
     "redis": ("serving.store.redis",),
     "psycopg": ("serving.store.postgres",),
     "pickle": (),

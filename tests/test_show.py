@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
+from llmrec.decode.answers import Answer, Answers
 from llmrec.decode.why import Cause
-from llmrec.recommend import Answer, Answers
 from llmrec.show import answers_table
 
 

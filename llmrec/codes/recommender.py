@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from llmrec.codes.bundle import CodeBundle
 from llmrec.config import Recipe
-from llmrec.data.catalog import Value
 from llmrec.data.facts import ItemFacts
 from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.decode.continuations import TokenEngine
-from llmrec.decode.contract import Request
+from llmrec.decode.contract import Request, known_of
 from llmrec.decode.why import Cause, left_out, strongest
 from llmrec.items.trie import Trie
 from llmrec.retrieve.scoring import ScoringRecommender
@@ -64,9 +63,7 @@ class CodeRecommender(ScoringRecommender):
         return [self._prompt(request) for request in requests]
 
     def _prompt(self, request: Request) -> list[int]:
-        known: Mapping[str, Value] = {}
-        if request.user is not None:
-            known = self.bundle.prepared.attributes(request.user)
+        known = known_of(request, self.bundle.prepared)
         prompt, _ = self._tokens.fit(self._verbalizer, request.history, request.words, known)
         return self._tokens.prompt(prompt)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from llmrec.data.catalog import Catalog
+from llmrec.data.catalog import Catalog, Value
 from llmrec.data.events import History
+from llmrec.data.prepared import Prepared
 from llmrec.verbalize.objective import Objective
 
 
@@ -53,8 +54,8 @@ class Request:
 
     `words` is the wish as it was said and goes into the prompt; `objective` is what was understood.
     `user` is the user's position in the events, None for a history from elsewhere; it is used for the
-    profile's attributes only. `now` is when it is asked, in seconds since 1970 UTC, for what counts as new;
-    None is the newest time of the training events.
+    profile's attributes only. `profile` has attributes in place of those. `now` is when it is asked, in
+    seconds since 1970 UTC, for what counts as new; None is the newest time of the training events.
     """
 
     history: History
@@ -63,6 +64,14 @@ class Request:
     filters: Filters = field(default_factory=Filters)
     user: int | None = None
     now: int | None = None
+    profile: Mapping[str, Value] | None = None
+
+
+def known_of(request: Request, prepared: Prepared) -> Mapping[str, Value]:
+    """The attributes that a request brings, or else those that the data has of its user."""
+    if request.profile is not None:
+        return request.profile
+    return {} if request.user is None else prepared.attributes(request.user)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -44,3 +44,19 @@ class Readout(Protocol):
     def said(self, read: Any, allowed: np.ndarray) -> tuple[str, ...]:
         """Notes for people on what the model made of a wish."""
         ...
+
+
+@runtime_checkable
+class ReadsApart(Protocol):
+    """A readout that reads requests of several users in one call of its model."""
+
+    def read_apart(self, requests: Sequence[Request]) -> Sequence[Any]:
+        """What `Readout.read` gives for each request asked alone."""
+        ...
+
+
+def read_apart(readout: Readout, requests: Sequence[Request]) -> Sequence[Any]:
+    """What the model makes of requests of any users, together where it can."""
+    if isinstance(readout, ReadsApart):
+        return readout.read_apart(requests)
+    return [readout.read([request])[0] for request in requests]

@@ -66,10 +66,36 @@ class Understanding:
         )
 
 
-def understand(say: str, lexicon: Lexicon, enforce: bool = True, hear: bool = True) -> Understanding:
-    """Read a wish. Any text is taken; what no rule understands is left to the model."""
-    meant = parse(say, lexicon)
-    return Understanding(meant, enforceable(meant) if enforce else Objective(), say.strip() if hear else "")
+def understand(
+    say: str,
+    lexicon: Lexicon,
+    enforce: bool = True,
+    hear: bool = True,
+    goals: Objective | None = None,
+    goals_said: str = "",
+) -> Understanding:
+    """Read a wish. Any text is taken; what no rule understands is left to the model.
+
+    `goals` are meant beside it, exactly; the model hears them after it as `goals_said`.
+    """
+    meant, heard = parse(say, lexicon), say.strip()
+    if goals is not None:
+        meant, heard = both(meant, goals), ", ".join(part for part in (heard, goals_said) if part)
+    return Understanding(meant, enforceable(meant) if enforce else Objective(), heard if hear else "")
+
+
+def both(first: Objective, second: Objective) -> Objective:
+    """What two wishes of one list mean together; where only one can be meant, it is the second's."""
+    found = {part: getattr(first, part) for part in first.parts}
+    for part in second.parts:
+        own, other = found.get(part), getattr(second, part)
+        if own is None or not isinstance(other, tuple):
+            tighter = {"max_price": min, "min_price": max}.get(part)
+            found[part] = tighter(own, other) if tighter is not None and own is not None else other
+        else:
+            found[part] = tuple(dict.fromkeys((*own, *other)))
+    weights = dict(first.weights) | {part: second.weight(part) for part in second.parts}
+    return Objective(**found, weights=tuple(weights.items()))
 
 
 def enforceable(wish: Objective) -> Objective:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmrec.data.catalog import Value
 from llmrec.data.facts import ItemFacts
 from llmrec.data.prepared import Prepared
-from llmrec.decode.contract import Request
+from llmrec.decode.contract import Request, known_of
 from llmrec.errors import LlmrecError
 from llmrec.items.titles import titles_of
 from llmrec.verbalize.render import PromptSettings, Verbalizer
@@ -62,8 +60,6 @@ class Asking:
 
         Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
         """
-        known: Mapping[str, Value] = {}
-        if request.user is not None:
-            known = self.prepared.attributes(request.user)
+        known = known_of(request, self.prepared)
         prompt, _ = self.tokens.fit(self._verbalizer, request.history, request.words, known, spare)
         return self.tokens.prompt(prompt)

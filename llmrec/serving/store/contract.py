@@ -20,6 +20,8 @@ MOST_DOCUMENT = 1 << 20
 """Bytes of one event, profile or change as JSON in UTF-8."""
 FARTHEST_TIME = 2**53 - 1
 """Largest number of seconds, before or after 1970, that all stores hold exactly."""
+BEFORE_ALL = -FARTHEST_TIME
+"""Where in time a first event stands that has no time: all that comes later is behind it."""
 
 
 class StoreError(LlmrecError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from llmrec.serving.store.contract import StoredEvent, StoredUser
+from llmrec.serving.store.contract import BEFORE_ALL, StoredEvent, StoredUser
 
 KEEP_SECONDS = 3600.0
 """How long after it was last read or written a user is answered from memory."""
@@ -151,5 +151,5 @@ def _positions(events: Sequence[StoredEvent]) -> list[int]:
     """Where in time events in order stand: one without a time came when those before it were the newest."""
     found: list[int] = []
     for event in events:
-        found.append(event.time if event.time is not None else found[-1] if found else 0)
+        found.append(event.time if event.time is not None else found[-1] if found else BEFORE_ALL)
     return found

@@ -131,9 +131,13 @@ class PostgresStore:
         """
         self._url, self.place = url, place
         self._connections = Connections(self._connect, place, CONNECTIONS, PATIENCE, _alive)
-        with self._explained(), self._connections.lend() as connection:
-            self._check_server(PostgresRows(connection), durable)
-        self._run(self._create)
+        try:
+            with self._explained(), self._connections.lend() as connection:
+                self._check_server(PostgresRows(connection), durable)
+            self._run(self._create)
+        except BaseException:
+            self.close()
+            raise
 
     def check(self) -> None:
         """See `Store.check`."""

@@ -57,7 +57,8 @@ _NUMBER = 16
 """Digits before an event's document: they order events of one time."""
 
 # Scripts run alone and whole. What differs between calls comes as KEYS and ARGV, never as code.
-# KEYS events, about, keys; ARGV key or "", digest, then time or "" and document of each event.
+# KEYS events, about, keys; ARGV key or "", digest, then time or "" and document of each event. The number
+# is `contract.BEFORE_ALL`.
 APPEND = """
 if ARGV[1] ~= '' then
     local known = redis.call('HGET', KEYS[3], ARGV[1])
@@ -67,13 +68,22 @@ local newest = redis.call('ZRANGE', KEYS[1], 0, 0, 'REV', 'WITHSCORES')
 local last = tonumber(newest[2])
 local count = redis.call('HINCRBY', KEYS[2], 'count', (#ARGV - 2) / 2) - (#ARGV - 2) / 2
 for i = 3, #ARGV, 2 do
-    local position = tonumber(ARGV[i]) or last or 0
+    local position = tonumber(ARGV[i]) or last or -9007199254740991
     if last == nil or position > last then last = position end
     redis.call('ZADD', KEYS[1], string.format('%.0f', position), string.format('%016d', count) .. ARGV[i + 1])
     count = count + 1
 end
 if ARGV[1] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[2]) end
 return {'', count}
+"""
+# A script and no transaction: when its memory is full, Redis refuses all of those.
+# KEYS events, about, keys, erased; ARGV digest of the id, the last place to read, or -1 for no events.
+READ = """
+local about = redis.call('HMGET', KEYS[2], 'count', 'profile')
+local erased = redis.call('SISMEMBER', KEYS[4], ARGV[1])
+local events = {}
+if ARGV[2] ~= '-1' then events = redis.call('ZRANGE', KEYS[1], 0, ARGV[2], 'REV') end
+return {about[1], about[2], erased, events}
 """
 # KEYS events, about, keys, erased; ARGV digest of the id.
 DELETE = """
@@ -128,14 +138,20 @@ class RedisStore:
         except ValueError as error:
             raise StoreError(f"the address of the store {place} cannot be read: {error}") from None
         self._redis = redis.Redis.from_pool(pool)
+        self._read = self._redis.register_script(READ)
         self._append = self._redis.register_script(APPEND)
         self._delete = self._redis.register_script(DELETE)
         self._change = self._redis.register_script(CHANGE)
-        with self._explained():
-            if durable:
-                self._check_server()
-            self._redis.set("llmrec:schema", SCHEMA, nx=True)
-            check_schema(place, int(self._redis.get("llmrec:schema") or SCHEMA))
+        self._closed = False
+        try:
+            with self._explained():
+                if durable:
+                    self._check_server()
+                self._redis.set("llmrec:schema", SCHEMA, nx=True)
+                check_schema(place, int(self._redis.get("llmrec:schema") or SCHEMA))
+        except BaseException:
+            self.close()
+            raise
 
     def check(self) -> None:
         """See `Store.check`."""
@@ -145,16 +161,12 @@ class RedisStore:
     def read(self, user: str, newest: int) -> StoredUser:
         """See `Store.read`."""
         check_reading(newest)
-        events, about, _ = _keys(user)
-        with self._explained(), self._redis.pipeline(transaction=True) as asked:
-            asked.hmget(about, "count", "profile")
-            asked.sismember("llmrec:erased", _digest(user))
-            if newest:
-                asked.zrange(events, 0, newest - 1, desc=True)
-            (count, profile), erased, *found = asked.execute()
+        keys = (*_keys(user), "llmrec:erased")
+        with self._explained():
+            count, profile, erased, found = self._read(keys=keys, args=[_digest(user), newest - 1])
         return StoredUser(
             profile_of(profile),
-            tuple(event_of(member[_NUMBER:]) for member in reversed(found[0] if found else [])),
+            tuple(event_of(member[_NUMBER:]) for member in reversed(found)),
             int(count or 0),
             bool(erased),
         )
@@ -204,6 +216,7 @@ class RedisStore:
 
     def close(self) -> None:
         """See `Store.close`."""
+        self._closed = True  # the pool would connect again
         self._redis.close()
         self._redis.connection_pool.disconnect()
 
@@ -227,6 +240,8 @@ class RedisStore:
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         """The errors of Redis and of the network as `StoreUnavailable`."""
+        if self._closed:
+            raise StoreUnavailable(f"the store {self.place} was closed")
         try:
             yield
         except RedisError as error:

@@ -71,6 +71,7 @@ _REASONS = {
     "SQLITE_FULL": "is full: free some space",
     "SQLITE_READONLY": "is read-only: let the service write the file and its directory",
     "SQLITE_BUSY": "is locked by another program: let that one end",
+    "SQLITE_IOERR_WRITE": "cannot be written: is the disk full, broken, or the size of files limited?",
     "SQLITE_CANTOPEN": "cannot be opened: is the file there, and may the service read and write it?",
     "SQLITE_CORRUPT": "is damaged: restore the file from a backup",
     "SQLITE_NOTADB": "is no SQLite file: restore it from a backup, or name another file",
@@ -113,8 +114,12 @@ class SqliteStore:
         self._readers = Connections(self._connect, self.place, READERS, PATIENCE, lambda _: True)
         self._writers = Connections(self._connect, self.place, 1, PATIENCE, lambda _: True)
         self._commits = GroupCommit(self._carry_out)
-        with self._explained():
-            self._create()
+        try:
+            with self._explained():
+                self._create()
+        except BaseException:
+            self.close()
+            raise
 
     def check(self) -> None:
         """See `Store.check`."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from llmrec.serving.store.contract import (
+    BEFORE_ALL,
     SCHEMA,
     Appended,
     KeyReusedError,
@@ -82,7 +83,7 @@ def append_events(rows: Rows, user: bytes, batch: Batch) -> Appended:
         rows.rows(ADD_KEY, owner, batch.key, batch.digest)
     added = []
     for number, (time, document) in enumerate(zip(batch.times, batch.documents, strict=True), count):
-        position = time if time is not None else last or 0
+        position = time if time is not None else BEFORE_ALL if last is None else last
         last = position if last is None else max(last, position)
         added.append((owner, position, number, document))
     rows.many(ADD_EVENT, added)

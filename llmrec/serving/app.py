@@ -1,0 +1,85 @@
+"""The HTTP service: `create_app(settings)`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+
+from fastapi import Depends, FastAPI, Response
+from fastapi.responses import FileResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from llmrec import __version__
+from llmrec.serving import asking_routes, chat, problems, telling_routes
+from llmrec.serving.access import allowed, service
+from llmrec.serving.guard import PAGE_POLICY, Guard
+from llmrec.serving.service import Service
+from llmrec.serving.settings import ServiceSettings
+
+PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """The service of a bundle, opened now; it gives back what it holds when the app shuts down.
+
+    Raises `LlmrecError` for a bundle, a store or keys that cannot be used.
+    """
+    own = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        own.close()
+
+    app = FastAPI(
+        title="llmrec",
+        version=__version__,
+        description="Recommendations by a language model: what a wish says about items is enforced exactly.",
+        lifespan=lifespan,
+    )
+    app.state.service = own
+    problems.install(app)
+    for router in (asking_routes.router, chat.router, telling_routes.write, telling_routes.admin):
+        app.include_router(router)
+    _watched(app)
+    if settings.page:
+        _page(app)
+    app.add_middleware(Guard, metrics=own.metrics, body=settings.body, local=settings.keys is None)
+    return app
+
+
+def _watched(app: FastAPI) -> None:
+    """What machines ask about the service itself."""
+
+    @app.get("/healthz", tags=["run"])
+    async def alive() -> dict[str, str]:
+        """Whether the process lives."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["run"])
+    def ready(own: Service = Depends(service)) -> JSONResponse:  # noqa: B008
+        """Whether it answers as it should; without its store it answers from memory, and says so here."""
+        own.ready()
+        return JSONResponse({"status": "ok", "bundle": own.bundles.current.id, "store": own.store.place})
+
+    @app.get("/metrics", tags=["run"], dependencies=[Depends(allowed("admin"))])
+    async def metrics(own: Service = Depends(service)) -> Response:  # noqa: B008
+        """Counters for Prometheus."""
+        return Response(own.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _page(app: FastAPI) -> None:
+    """The web page: three files, no others."""
+    folder = Path(str(resources.files("llmrec.serving") / "page"))
+    for path, name in PAGE.items():
+
+        def send(name: str = name) -> FileResponse:
+            media = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
+            return FileResponse(
+                folder / name, media_type=media, headers={"Content-Security-Policy": PAGE_POLICY}
+            )
+
+        app.add_api_route(path, send, methods=["GET"], include_in_schema=False)

@@ -1,0 +1,126 @@
+"""Endpoints that ask: lists, scores, reasons."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import StreamingResponse
+
+from llmrec.decode.answers import Answers
+from llmrec.decode.why import Cause
+from llmrec.errors import LlmrecError
+from llmrec.serving.access import allowed, service
+from llmrec.serving.answering import Reply
+from llmrec.serving.live import Live
+from llmrec.serving.problems import document, line_of, status_of
+from llmrec.serving.schemas import Ask, Asker, Explain, ListOut, Score, ScoresOut
+from llmrec.serving.service import Service
+
+router = APIRouter(prefix="/v1", tags=["ask"], dependencies=[Depends(allowed("ask"))])
+
+
+@router.post("/recommend", response_model=ListOut)
+async def recommend(ask: Ask, own: Service = Depends(service)) -> Response:  # noqa: B008
+    """A list for someone, with a wish in words, goals and limits if you like (docs/asking.md)."""
+    live = own.bundles.current
+    reply = await own.reply(live, ask, k=ask.k, why=ask.why)
+    return _json(list_of(reply, live, ask), reply.seconds)
+
+
+@router.post("/score", response_model=ScoresOut)
+async def score(ask: Score, own: Service = Depends(service)) -> Response:  # noqa: B008
+    """Scores of given items for someone; items of the history are scored too unless `seen` is false."""
+    live = own.bundles.current
+    if ask.filters.seen is None:
+        ask.filters = ask.filters.model_copy(update={"seen": True})
+    places = tuple(live.prepared.catalog.indices(ask.candidates))
+    reply = await own.reply(live, ask, about="scores", items=places)
+    rows = [
+        {"item": name, "title": live.prepared.catalog[at].title, "score": value}
+        for name, at, value in zip(ask.candidates, places, reply.value, strict=True)
+    ]
+    told = {
+        "items": rows,
+        "enforced": reply.asked.held,
+        "left": reply.asked.left,
+        "bundle": live.id,
+        "mode": live.mode(ask.mode),
+        "remembered": reply.remembered,
+    }
+    return _json(told, reply.seconds)
+
+
+@router.post("/explain", response_class=StreamingResponse)
+async def explain(ask: Explain, own: Service = Depends(service)) -> StreamingResponse:  # noqa: B008
+    """Reasons, a JSON object a line: the list at once, then a line for each item when they are measured."""
+    live = own.bundles.current
+    if ask.items is not None:
+        ask.filters = ask.filters.model_copy(update={"only": ask.items})
+    reply = await own.reply(live, ask, k=ask.k if ask.items is None else len(ask.items))
+    return StreamingResponse(_reasons(own, live, ask, reply), media_type="application/x-ndjson")
+
+
+async def _reasons(own: Service, live: Live, ask: Explain, reply: Reply) -> AsyncIterator[bytes]:
+    told = list_of(reply, live, ask)
+    yield _line(told)
+    items = [answer["item"] for answer in told["items"]]
+    try:
+        places = tuple(live.prepared.catalog.indices(items))
+        found = await own.reply(live, ask, about="reasons", items=places)
+    except LlmrecError as error:
+        yield _line({"problem": document(status_of(error), line_of(error))})
+        return
+    for item, causes in zip(items, found.value, strict=True):
+        because = [dataclasses.asdict(cause) for cause in causes]
+        yield _line({"item": item, "because": because, "said": sentence(causes)})
+
+
+def sentence(causes: Sequence[Cause]) -> str:
+    """What weighed most, in one sentence."""
+    named = ["your words" if cause.item is None else f"“{cause.title}”" for cause in causes]
+    if not named:
+        return "Nothing in particular weighed for it."
+    said = f"{' and '.join(named)} weighed most for it."
+    return said[0].upper() + said[1:]
+
+
+def list_of(reply: Reply, live: Live, ask: Asker) -> dict[str, Any]:
+    """A list as it goes out."""
+    answers: Answers = reply.value
+    return {
+        "items": [
+            {
+                "item": each.item,
+                "title": each.title,
+                "price": each.price,
+                "score": each.score,
+                "because": [dataclasses.asdict(cause) for cause in each.because],
+            }
+            for each in answers.items
+        ],
+        "enforced": answers.enforced,
+        "favoured": answers.favoured,
+        "left": answers.left,
+        "notes": answers.notes,
+        "bundle": live.id,
+        "mode": live.mode(ask.mode),
+        "events": len(reply.asked.request.history),
+        "remembered": reply.remembered,
+    }
+
+
+def _json(told: Any, seconds: float) -> Response:
+    """JSON, and how long the model took for it."""
+    return Response(
+        json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":")),
+        media_type="application/json",
+        headers={"Server-Timing": f"model;dur={1000 * seconds:.2f}"},
+    )
+
+
+def _line(told: Any) -> bytes:
+    return (json.dumps(told, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,169 @@
+"""Clients of the service, for programs that wait and for asyncio: the same calls, the same errors.
+
+with Client("http://127.0.0.1:8000") as client:
+    print(client.recommend(user="12583", words="something for tea", k=5)["items"])
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from llmrec.errors import LlmrecError
+
+SECONDS = 60.0
+"""Seconds to wait for an answer unless told otherwise."""
+
+
+class ServiceError(LlmrecError):
+    """The service refused: `status` as in HTTP, `retry` seconds after which to come back (None: do not)."""
+
+    def __init__(self, status: int, detail: str, retry: float | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.retry = status, retry
+
+
+class _Calls:
+    """What the calls of both clients send."""
+
+    @staticmethod
+    def _options(url: str, key: str | None, seconds: float) -> dict[str, Any]:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        return {"base_url": url, "headers": headers, "timeout": seconds}
+
+    @staticmethod
+    def _events(user: str, events: Sequence[str | Mapping[str, Any]], key: str | None) -> dict[str, Any]:
+        told = [{"item": each} if isinstance(each, str) else dict(each) for each in events]
+        return {"user": user, "events": told} | ({} if key is None else {"key": key})
+
+    @staticmethod
+    def _user(user: str) -> str:
+        return f"/v1/users/{quote(user, safe='')}"
+
+    @staticmethod
+    def _found(response: httpx.Response) -> Any:
+        if response.is_success:
+            return response.json()
+        retry = response.headers.get("retry-after")
+        try:
+            detail = str(response.json()["detail"])
+        except (ValueError, KeyError, TypeError):
+            detail = f"the service answered {response.status_code}"
+        raise ServiceError(response.status_code, detail, None if retry is None else float(retry))
+
+
+class Client(_Calls):
+    """Asks a service and waits; fields are those of its API. Raises `ServiceError` and httpx's errors."""
+
+    def __init__(self, url: str, key: str | None = None, seconds: float = SECONDS) -> None:
+        self._http = httpx.Client(**self._options(url, key, seconds))
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._http.close()
+
+    def recommend(self, **ask: Any) -> Any:
+        """A list: `user` or `history`, `words`, `k`, `filters`, ..."""
+        return self._post("/v1/recommend", ask)
+
+    def score(self, candidates: Sequence[str], **ask: Any) -> Any:
+        """Scores of given items."""
+        return self._post("/v1/score", {**ask, "candidates": list(candidates)})
+
+    def explain(self, **ask: Any) -> Iterator[Any]:
+        """The list, then the reasons of each item, as they come."""
+        with self._http.stream("POST", "/v1/explain", json=ask) as response:
+            if not response.is_success:
+                response.read()
+                self._found(response)
+            for line in response.iter_lines():
+                yield json.loads(line)
+
+    def append(self, user: str, events: Sequence[str | Mapping[str, Any]], key: str | None = None) -> Any:
+        """Tell what a user did: item ids, or events."""
+        return self._post("/v1/events", self._events(user, events, key))
+
+    def user(self, user: str, newest: int = 50) -> Any:
+        """What is known of a user."""
+        return self._found(self._http.get(self._user(user), params={"newest": newest}))
+
+    def put_profile(self, user: str, profile: Mapping[str, str | float]) -> Any:
+        """Replace a user's attributes."""
+        return self._found(self._http.put(self._user(user), json={"profile": dict(profile)}))
+
+    def delete_user(self, user: str) -> Any:
+        """Delete a user."""
+        return self._found(self._http.delete(self._user(user)))
+
+    def change_items(self, **changes: Any) -> Any:
+        """`add`, `update` or `retire` items."""
+        return self._post("/v1/items", changes)
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._found(self._http.post(path, json=body))
+
+
+class AsyncClient(_Calls):
+    """The same under asyncio."""
+
+    def __init__(self, url: str, key: str | None = None, seconds: float = SECONDS) -> None:
+        self._http = httpx.AsyncClient(**self._options(url, key, seconds))
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give back connections."""
+        await self._http.aclose()
+
+    async def recommend(self, **ask: Any) -> Any:
+        """See `Client.recommend`."""
+        return await self._post("/v1/recommend", ask)
+
+    async def score(self, candidates: Sequence[str], **ask: Any) -> Any:
+        """See `Client.score`."""
+        return await self._post("/v1/score", {**ask, "candidates": list(candidates)})
+
+    async def explain(self, **ask: Any) -> AsyncIterator[Any]:
+        """See `Client.explain`."""
+        async with self._http.stream("POST", "/v1/explain", json=ask) as response:
+            if not response.is_success:
+                await response.aread()
+                self._found(response)
+            async for line in response.aiter_lines():
+                yield json.loads(line)
+
+    async def append(
+        self, user: str, events: Sequence[str | Mapping[str, Any]], key: str | None = None
+    ) -> Any:
+        """See `Client.append`."""
+        return await self._post("/v1/events", self._events(user, events, key))
+
+    async def user(self, user: str, newest: int = 50) -> Any:
+        """See `Client.user`."""
+        return self._found(await self._http.get(self._user(user), params={"newest": newest}))
+
+    async def delete_user(self, user: str) -> Any:
+        """See `Client.delete_user`."""
+        return self._found(await self._http.delete(self._user(user)))
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._found(await self._http.post(path, json=body))

@@ -1,0 +1,130 @@
+"""The bundle that answers, and others loaded next to it, to be switched to and rolled back from."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmrec.bundle import read_manifest, readout_of
+from llmrec.data.prepared import Prepared
+from llmrec.errors import LlmrecError, UnknownIdError
+from llmrec.recommend import Shop
+from llmrec.serving.metrics import Metrics
+from llmrec.serving.problems import Refused
+from llmrec.versions import newest_of, read_version, versions_of
+
+KEPT = 3
+"""Bundles that are loaded at once, the one that answers included."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A loaded bundle: `shops` by mode; the first one answers where no mode is named.
+
+    `log`: number of the last change of the catalogue that it has of the store's log.
+    """
+
+    id: str
+    directory: Path
+    version: int
+    log: int
+    shops: dict[str, Shop]
+
+    @property
+    def prepared(self) -> Prepared:
+        """The data of the bundle."""
+        return next(iter(self.shops.values())).prepared
+
+    def mode(self, named: str | None) -> str:
+        """The mode to answer in; raises `LlmrecError` for one that is not served."""
+        if named is not None and named not in self.shops:
+            raise LlmrecError(
+                f"the mode {named[:20]!r} is not served here, there is: {', '.join(self.shops)}"
+            )
+        return named or next(iter(self.shops))
+
+
+class Bundles:
+    """Loads bundles and says which one answers. A request keeps the one it began with to its end."""
+
+    def __init__(self, directory: Path, modes: tuple[str, ...], metrics: Metrics) -> None:
+        """Raises `LlmrecError` for a bundle that cannot be used."""
+        self.root = Path(directory).absolute()
+        self._modes, self._metrics = modes, metrics
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._loaded: OrderedDict[str, Live] = OrderedDict()
+        self._served: list[str] = []
+        self.switch(self.load(self.root).id)
+
+    @property
+    def current(self) -> Live:
+        """The bundle that answers."""
+        with self._lock:
+            return self._loaded[self._served[-1]]
+
+    @property
+    def loaded(self) -> list[Live]:
+        """All that are loaded."""
+        with self._lock:
+            return list(self._loaded.values())
+
+    def load(self, directory: Path) -> Live:
+        """Load a bundle next to the others; one that is loaded already stays. One load at a time."""
+        with self._loading:
+            version, newest = read_version(directory), newest_of(directory)
+            key = f"{directory.name if newest is None else newest.name}@{version.number}"
+            with self._lock:
+                if key in self._loaded:
+                    return self._loaded[key]
+            shops = {}
+            for mode in self._modes or (readout_of(read_manifest(directory)),):
+                shops[mode] = Shop.open(directory, mode)
+                _ = shops[mode].lexicon  # read now, and not when the first one asks
+            live = Live(key, directory, version.number, version.log, shops)
+            with self._lock:
+                self._loaded[key] = live
+                self._drop(key)
+            return live
+
+    def place(self, name: str | None, version: int | None) -> Path:
+        """Where a bundle beside the first one lies, or one of its versions. Raises `LlmrecError`."""
+        root = self.root
+        if name is not None:
+            if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+                raise LlmrecError("name: give the name of a directory beside the bundle, without any path")
+            root = self.root.with_name(name)
+            if not (root / "manifest.json").is_file():
+                raise UnknownIdError(f"there is no bundle {name[:80]!r} beside {self.root.name}")
+        if version is None or read_version(root).number == version:
+            return root
+        found = versions_of(root) / str(version)
+        if not (found / "manifest.json").is_file():
+            raise UnknownIdError(f"{root.name} has no version {version}: `llmrec items versions` lists them")
+        return found
+
+    def switch(self, key: str) -> Live:
+        """Let a loaded bundle answer from now on."""
+        with self._lock:
+            if key not in self._loaded:
+                there = ", ".join(self._loaded)
+                raise UnknownIdError(f"the bundle {key[:80]!r} is not loaded, there is: {there}")
+            if not self._served or self._served[-1] != key:
+                self._served = [*self._served[-1:], key]
+            self._metrics.version.set(self._loaded[key].version)
+            return self._loaded[key]
+
+    def rollback(self) -> Live:
+        """Let the bundle answer again that did before the last switch."""
+        with self._lock:
+            if len(self._served) < 2:
+                raise Refused(409, "nothing was switched, so there is nothing to roll back")
+            before = self._served[-2]
+        return self.switch(before)
+
+    def _drop(self, new: str) -> None:
+        """Let go of what was loaded first, but not of `new`, what answers and what did before."""
+        for key in list(self._loaded):
+            if len(self._loaded) > KEPT and key != new and key not in self._served:
+                del self._loaded[key]
