@@ -2,8 +2,7 @@
 
 A score is half the words in common (BM25 as a share, `retrieve.word_index`) and half the cosine of text
 vectors. Both are on one scale, so a sum keeps how good a match is, which ranks alone (reciprocal rank fusion)
-lose; benchmarks/README.md compares them. What a score is worth is learnt from the catalogue itself
-(`retrieve.calibration`).
+lose. What a score is worth is learnt from the catalogue itself (`retrieve.calibration`).
 """
 
 from __future__ import annotations
