@@ -10,7 +10,7 @@ import typer
 from llmrec.cli_ids import ids
 from llmrec.cli_items import items
 from llmrec.cli_recommend import ids_of, recommend
-from llmrec.cli_serve import keys, serve
+from llmrec.cli_serve import batch, keys, serve
 from llmrec.errors import LlmrecError, explain_missing
 
 app = typer.Typer(
@@ -173,6 +173,7 @@ def index(
 
 app.command()(recommend)
 app.command()(serve)
+app.command()(batch)
 
 
 @app.command()

@@ -42,6 +42,35 @@ def serve(
     )
 
 
+def batch(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    requests: Annotated[Path, typer.Argument(help="A body of /v1/recommend a line, docs/serving.md.")],
+    out: Annotated[Path, typer.Option(help="File of answers; one of a run that stopped is gone on with.")],
+    mode: Annotated[
+        list[str] | None, typer.Option(help="Modes, the first by default; as `llmrec recommend`.")
+    ] = None,
+    together: Annotated[int, typer.Option(min=1, help="Requests that one call of the model answers.")] = 32,
+) -> None:
+    """Answer a file of requests of any size, a line each; goes on where it stopped."""
+    from llmrec.errors import require_extra
+
+    require_extra("serve", ["fastapi", "prometheus_client"], "llmrec batch")
+    from rich.console import Console
+
+    from llmrec.serving.batch_file import run_batch
+
+    with Console(stderr=True).status("opening the bundle") as shown:
+        count = run_batch(
+            bundle,
+            requests,
+            out,
+            tuple(mode or ()),
+            together,
+            lambda done, rate: shown.update(f"{done:,} answers, {rate:,.1f} a second"),
+        )
+    typer.echo(f"wrote {out}: {count:,} answers")
+
+
 @keys.command("add")
 def add(
     path: KeysPath,

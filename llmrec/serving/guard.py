@@ -32,8 +32,8 @@ PAGE_POLICY = f"{POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors '
 """What the page may load: its own files and nothing else. The page of the API needs scripts of its own."""
 
 
-class _TooLarge(Exception):
-    """More came than a request may have."""
+class _TooLarge(BaseException):
+    """More came than a request may have; no `Exception`, for FastAPI would make a 400 of it."""
 
 
 class _Answer:

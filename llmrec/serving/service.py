@@ -10,23 +10,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmrec.data.prepared import Prepared
-from llmrec.decode.contract import Filters
-from llmrec.errors import LlmrecError, UnknownIdError
+from llmrec.errors import LlmrecError
 from llmrec.serving.answering import Answering, Question, Reply
+from llmrec.serving.asked import filters_of, goals_of, person_given, stored_events
 from llmrec.serving.batching import Batcher
 from llmrec.serving.catalogue import CatalogueChanges
 from llmrec.serving.keys import KeyRing
 from llmrec.serving.live import Bundles, Live
 from llmrec.serving.metrics import Metrics
-from llmrec.serving.people import Person, events_of, joined, person_of
+from llmrec.serving.people import Person, joined, person_of
 from llmrec.serving.problems import Refused
-from llmrec.serving.schemas import Asker, EventIn, FiltersIn, GoalsIn
+from llmrec.serving.schemas import Asker, EventIn
 from llmrec.serving.settings import ServiceSettings
-from llmrec.serving.store.contract import Appended, StoredEvent, StoredUser
+from llmrec.serving.store.contract import Appended, StoredUser
 from llmrec.serving.store.opening import open_store
-from llmrec.verbalize.objective import Objective
-from llmrec.verbalize.seasons import SEASONS
-from llmrec.verbalize.words import stems
 
 _LOG = logging.getLogger("llmrec.serving")
 
@@ -62,12 +59,7 @@ class Service:
         """Who asks, with the history that is known now."""
         with self.metrics.timing("history"):
             if asker.user is None:
-                given = [
-                    each if isinstance(each, EventIn) else EventIn(item=each) for each in asker.history or ()
-                ]
-                prepared.catalog.indices([each.item for each in given])
-                events = events_of(self.stored(given, prepared), prepared.catalog)
-                return Person(events, None, asker.profile)
+                return person_given(asker, prepared)
             found = await asyncio.to_thread(person_of, prepared, self.store, asker.user)
         if found.remembered:
             self.metrics.fallbacks.labels("memory").inc()
@@ -111,34 +103,7 @@ class Service:
         prepared = self.bundles.current.prepared
         prepared.catalog.indices([event.item for event in events])
         now = None if key is not None else int(time.time())  # a repetition must say the same
-        return self.store.append(user, self.stored(events, prepared, now), key)
-
-    def stored(
-        self, events: Sequence[EventIn], prepared: Prepared, now: int | None = None
-    ) -> list[StoredEvent]:
-        """Events as a store keeps them; raises `LlmrecError` for a type or a scenario the data has not."""
-        types, columns = prepared.histories.event_types, prepared.histories.scenarios
-        for event in events:
-            if event.type and event.type not in types:
-                raise UnknownIdError(
-                    f"events have no type {event.type[:40]!r}, they have: {', '.join(types)}"
-                )
-            for name, value in event.scenario.items():
-                if name not in columns or value not in columns[name].values:
-                    known = ", ".join(columns) or "none"
-                    raise UnknownIdError(
-                        f"events have no scenario {name[:40]!r} {value[:40]!r}; columns: {known}"
-                    )
-        return [
-            StoredEvent(
-                event.item,
-                now if event.time is None else event.time,
-                event.type or types[0],
-                event.value,
-                tuple(event.scenario.items()),
-            )
-            for event in events
-        ]
+        return self.store.append(user, stored_events(events, prepared, now), key)
 
     def user(self, user: str, newest: int) -> tuple[StoredUser, Person, Live]:
         """What is known of a user."""
@@ -149,52 +114,3 @@ class Service:
     def delete(self, user: str) -> bool:
         """Forget a user: what the store has, and from now on what the bundle has."""
         return self.store.delete_user(user)
-
-
-def filters_of(given: FiltersIn, prepared: Prepared) -> Filters:
-    """The limits by indices; raises `UnknownIdError` for unknown items."""
-    seen = given.seen or given.again
-    if given.seen is False and given.again:
-        raise LlmrecError("filters: again (items of the history only) contradicts seen: false")
-    return Filters(
-        max_price=given.max_price,
-        min_price=given.min_price,
-        include_words=tuple(given.words),
-        exclude_words=tuple(given.not_words),
-        include_categories=tuple(given.categories),
-        exclude_categories=tuple(given.not_categories),
-        attributes=tuple((name, tuple(values)) for name, values in given.attributes.items()),
-        exclude_attributes=tuple((name, tuple(values)) for name, values in given.not_attributes.items()),
-        exclude_items=tuple(prepared.catalog.indices(given.exclude)),
-        allowed_items=None if given.only is None else tuple(prepared.catalog.indices(given.only)),
-        exclude_seen=not seen,
-        seen_before=given.again,
-        new_category=given.new_category,
-        long_tail=given.long_tail,
-        fresh=given.fresh,
-        price_levels=() if given.price_level is None else (given.price_level,),
-    )
-
-
-def goals_of(given: GoalsIn, weights: dict[str, float], prepared: Prepared) -> Objective:
-    """The objective by indices and stems; raises `LlmrecError` for parts that cannot be."""
-    values = given.model_dump()
-    for name in ("include_words", "exclude_words"):
-        values[name] = tuple(dict.fromkeys(stem for word in values[name] for stem in stems(word)))
-    values["like"] = None if given.like is None else prepared.catalog.index(given.like)
-    values["event"] = given.event or ""
-    values["price_level"] = given.price_level or ""
-    for name, value in values.items():
-        if isinstance(value, list):
-            values[name] = tuple(tuple(each) if isinstance(each, tuple | list) else each for each in value)
-    types = prepared.histories.event_types
-    if given.event is not None and given.event not in types:
-        raise UnknownIdError(
-            f"objective: events have no type {given.event[:40]!r}, they have: {', '.join(types)}"
-        )
-    if given.season is not None and given.season not in SEASONS:
-        raise UnknownIdError(f"objective: there is no season {given.season[:40]!r}: {', '.join(SEASONS)}")
-    unused = set(weights) - set(given.model_fields_set)
-    if unused:
-        raise LlmrecError(f"weights: {sorted(unused)[0][:40]!r} is no part of the objective")
-    return Objective(**values, weights=tuple(weights.items()))

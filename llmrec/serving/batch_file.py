@@ -1,0 +1,135 @@
+"""Files of requests to files of answers: any size, streamed, going on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import ValidationError
+
+from llmrec.errors import LlmrecError
+from llmrec.files import only_writer
+from llmrec.serving.answering import Answering, Question
+from llmrec.serving.asked import filters_of, goals_of, person_given
+from llmrec.serving.asking_routes import list_of
+from llmrec.serving.batching import Job
+from llmrec.serving.live import Bundles, Live
+from llmrec.serving.metrics import Metrics
+from llmrec.serving.people import Person
+from llmrec.serving.problems import document, line_of, status_of
+from llmrec.serving.schemas import Ask
+
+_DIGEST = 16
+
+
+def run_batch(
+    bundle: Path,
+    requests: Path,
+    out: Path,
+    modes: tuple[str, ...] = (),
+    together: int = 32,
+    say: Callable[[int, float], None] = lambda count, rate: None,
+) -> int:
+    """Answer each line of `requests` (a body of `/v1/recommend`) with one of `out`; how many there are now.
+
+    A line that cannot be answered gives a problem. Lines that `out` has already, from a run that stopped,
+    stay as they are. `say` is told the number of answers and how many a second came. Raises `LlmrecError`
+    when `out` has answers to other requests, or another run writes it.
+    """
+    try:
+        source = requests.open("rb")
+    except OSError as error:
+        raise LlmrecError(f"{requests} cannot be read: {error.strerror}") from error
+    with source, only_writer(out):
+        done = _done(out, source)
+        metrics = Metrics()
+        live, answering = Bundles(bundle, modes, metrics).current, Answering(metrics)
+        start, first = time.monotonic(), done
+        with out.open("ab") as target:
+            while lines := list(islice(source, together)):
+                for line, told in zip(lines, _answers(live, answering, lines), strict=True):
+                    done += 1
+                    row = {"line": done, "request": _digest(line), **told}
+                    target.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+                target.flush()
+                say(done, (done - first) / max(time.monotonic() - start, 1e-9))
+            os.fsync(target.fileno())
+    return done
+
+
+def _done(out: Path, source: BinaryIO) -> int:
+    """Number of whole lines in `out`, whose requests are read from `source`; half a line is cut off."""
+    if not out.exists():
+        return 0
+    done, size = 0, 0
+    with out.open("rb") as answers:
+        for answer in answers:
+            if not answer.endswith(b"\n"):
+                break
+            request = source.readline()
+            try:
+                known = json.loads(answer)["request"]
+            except (ValueError, KeyError, TypeError):
+                known = None
+            if not request or known != _digest(request):
+                raise LlmrecError(
+                    f"{out} has answers to other requests (line {done + 1}): remove it or name another file"
+                )
+            done, size = done + 1, size + len(answer)
+    os.truncate(out, size)
+    return done
+
+
+def _digest(line: bytes) -> str:
+    return hashlib.sha256(line.rstrip(b"\r\n")).hexdigest()[:_DIGEST]
+
+
+def _answers(live: Live, answering: Answering, lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    """What is said to each of some lines."""
+    asked = [_asked(live, line) for line in lines]
+    jobs = [None if isinstance(each, dict) else Job(each[1], float("inf")) for each in asked]
+    answering([job for job in jobs if job is not None])
+    for each, job in zip(asked, jobs, strict=True):
+        if isinstance(each, dict) or job is None:
+            yield {"problem": each}
+            continue
+        try:
+            yield list_of(job.outcome.result(), live, each[0])
+        except LlmrecError as error:
+            yield {"problem": document(status_of(error), line_of(error))}
+
+
+def _asked(live: Live, line: bytes) -> tuple[Ask, Question] | dict[str, Any]:
+    """The question in a line, or the problem that it is."""
+    try:
+        ask = Ask.model_validate(json.loads(line))
+        prepared = live.prepared
+        if ask.user is None:
+            person = person_given(ask, prepared)
+        else:
+            person = Person(*prepared.asker(ask.user, None), ask.profile)
+        return ask, Question(
+            shop=live.shops[live.mode(ask.mode)],
+            person=person,
+            words=ask.words,
+            goals=None if ask.objective is None else goals_of(ask.objective, ask.weights, prepared),
+            filters=filters_of(ask.filters, prepared),
+            k=ask.k,
+            enforce=ask.enforce,
+            hear=ask.hear,
+            why=ask.why,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the line"
+        return document(422, f"{where}: {first['msg']}")
+    except LlmrecError as error:
+        return document(status_of(error), line_of(error))
+    except (ValueError, RecursionError):
+        return document(400, "the line is no JSON in UTF-8")
