@@ -6,8 +6,6 @@ from tiny_models import CONTROL, builder_of, random_history, tiny_catalog
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from llmrec.data.events import Event
-from llmrec.model.pretrained import load_tokenizer
 from llmrec.model.tokens import PromptTokens
 from llmrec.tune.settings import ExampleSettings
 
@@ -41,20 +39,3 @@ def test_a_cut_that_divides_a_token_is_not_trained(joining: PromptTokens, types:
     for cut, tail in zip(left, example.tails, strict=True):
         prompt = joining.prompt(builder.verbalizer.prompt(window[:cut], ""))
         assert [*example.head[: tail.cut], *tail.ids] == prompt
-
-
-def test_answers_that_the_user_had_are_not_learnt(checkpoints) -> None:
-    """By hand, where plain prompts ask for what is new: what comes next of that, or nothing at all."""
-    tokens = PromptTokens(load_tokenizer(checkpoints["llama"]), len(CATALOG), 2)
-    settings = ExampleSettings(cuts=9, wish_share=0.0, repeats=False)
-    builder = builder_of(CATALOG, tokens, examples=settings)
-    before, window = events(3), events(5, 3, 5, 7, 3, 7)
-    example = builder.example(window, {}, np.random.default_rng(0), before)
-    assert example.items == [5, 3, 5, 7, 3] and list(example.next_item) == [7, 7, 7, -1, -1]
-    assert [(tail.events, tail.target) for tail in example.tails] == [(0, 5), (1, 7), (2, 7), (3, 7)]
-    usual = builder_of(CATALOG, tokens, examples=ExampleSettings(cuts=9, wish_share=0.0))
-    assert list(usual.example(window, {}, np.random.default_rng(0), before).next_item) == [3, 5, 7, 3, 7]
-
-
-def events(*items: int) -> tuple[Event, ...]:
-    return tuple(Event(item) for item in items)

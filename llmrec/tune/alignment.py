@@ -67,7 +67,7 @@ class ItemTasks:
             item = self._draw(rng)
             asked = self._prompts.encode(self._wordings.before_title(item, rng))
             found.append(answer(cut, asked, [*self.answers[item], *self._end], ID_TO_TEXT))
-        after = [*example.items[1:], *(item for item in example.next_item[-1:] if item >= 0)]
+        after = [*example.items[1:], *example.next_item[-1:]]
         if TITLES_TO_ID in self._on and after:
             found.append(self._from_titles(example.items, after, rng, cut))
         room = self._prompts.context

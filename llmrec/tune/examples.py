@@ -93,7 +93,7 @@ class ExampleBuilder:
         if len(window) < whole:
             before = after = ()
         window, head = self._ordered(window, attributes, rng)
-        answers = self._answers(before, window)
+        targets = [event.item for event in window[1:]]
         # A cut after no event at all is among them: the prompt of someone without a history.
         cuts = np.sort(rng.choice(len(window), size=min(self.settings.cuts, len(window)), replace=False))
         ask = None if self.goals is None else self.goals((*before, *window, *after))
@@ -108,27 +108,13 @@ class ExampleBuilder:
             ids = self.tail(window[:cut], "" if asked is None else asked.words)
             if at + len(ids) > self.tokens.context:  # a wish too long for what the history leaves
                 ids, asked = self.tail(window[:cut], ""), None
-            if asked is not None:
+            if asked is None:
+                tails.append(Tail(at, ids, window[cut].item, cut))
+            else:
                 tails.append(Tail(at, ids, asked.target, cut, asked.search, asked.goal))
-            elif answers[cut] >= 0:
-                tails.append(Tail(at, ids, answers[cut], cut))
         item_at = self._item_positions(head)
         items = [event.item for event in window[:-1]]
-        return Example(head, item_at, answers[1:] if item_at else [], tails, items)
-
-    def _answers(self, before: History, window: History) -> list[int]:
-        """The plain answer after each beginning of `window`, -1 for none; see `ExampleSettings.repeats`."""
-        items = [event.item for event in window]
-        if self.settings.repeats:
-            return items
-        had, answers = {event.item for event in before}, list[int]()
-        for item in items:
-            answers.append(-1 if item in had else item)
-            had.add(item)
-        for at in range(len(items) - 2, -1, -1):  # after a repetition, what is new after that
-            if answers[at] < 0:
-                answers[at] = answers[at + 1]
-        return answers
+        return Example(head, item_at, targets if item_at else [], tails, items)
 
     def _ordered(
         self, window: History, attributes: dict[str, Any], rng: np.random.Generator

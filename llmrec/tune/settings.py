@@ -79,10 +79,6 @@ class ExampleSettings:
     nothing, so it should teach nothing. `crop` is the share of passes that see a random window of the history
     only, `shuffle` the share in which events change places within runs of `shuffle_within`: two ways to make
     more of few histories (`tune.augment`).
-
-    `repeats`: whether what a user had before is an answer to learn where nothing is asked for in words. Plain
-    lists leave out what is in the history unless told otherwise, so a shop where people buy again may want
-    False: the next item is then the next that is new to the user. Goals have the answers that they ask for.
     """
 
     versions: int = 4
@@ -92,7 +88,6 @@ class ExampleSettings:
     crop: float = 0.0
     shuffle: float = 0.0
     shuffle_within: int = 3
-    repeats: bool = True
 
     def __post_init__(self) -> None:
         for name in ("versions", "cuts"):
