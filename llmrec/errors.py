@@ -31,6 +31,7 @@ _EXTRAS = {
         "accelerate", "bm25s", "datasets", "faiss", "gguf", "implicit", "matplotlib", "peft", "safetensors",
         "scipy", "tensorboard", "torch", "transformers",
     ),
+    "serve-cpu": ("vllm",),
     "serve": ("fastapi", "psycopg", "redis", "uvicorn"),
 }  # fmt: skip
 
