@@ -1,7 +1,8 @@
 """Items that come and go: a bundle gets another catalogue and a new version; its model stays as it is.
 
 A new item goes to the end of the catalogue, so that no index moves; its row of V is made from its text and a
-stand-in for its id part (`items.newcomers`). A retired item keeps its row. See docs/items.md.
+stand-in for its id part (`items.newcomers`), or it gets an ID (`codes.newcomers`). A retired item keeps what
+it has. See docs/items.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.bundle import INDEX, STALE, Bundle, hashes, prepare_search
+from llmrec.bundle import INDEX, STALE, AnyBundle, Bundle, hashes, prepare_search
+from llmrec.codes.bundle import CodeBundle, open_bundle
+from llmrec.codes.newcomers import with_codes
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.changed import CHANGED_FILES, write_catalog
 from llmrec.data.fact_columns import fact_columns
@@ -27,6 +30,7 @@ from llmrec.files import only_writer, write_json
 from llmrec.fit import item_text
 from llmrec.items.newcomers import ID_PARTS, STRENGTH, stand_in
 from llmrec.versions import (
+    Rewritten,
     change_of,
     link_tree,
     newest_of,
@@ -54,11 +58,15 @@ _ALWAYS = ("manifest.json", *(f"data/{name}" for name in CHANGED_FILES))
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done to a bundle: `counts` by word ("added", "brought back"); none when nothing changed."""
+    """What was done to a bundle: `counts` by word ("added", "brought back"); none when nothing changed.
+
+    `notes` are what a person should know of it.
+    """
 
     directory: Path
     version: int
     counts: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -66,23 +74,39 @@ class Change:
         return ", ".join(f"{count:,} {word}" for word, count in self.counts.items() if count)
 
 
-def add_items(directory: Path, rows: Path, id_part: str = ID_PART, strength: float = STRENGTH) -> Change:
+def add_items(
+    directory: Path, rows: Path, id_part: str | None = None, strength: float | None = None
+) -> Change:
     """Add the items of the file `rows` to a bundle, or bring retired ones back; see `items.newcomers`.
 
+    `id_part` and `strength` are for bundles whose items have vectors, by default `ID_PART` and `STRENGTH`.
     Raises `RowsError` with every fault of the file when there is one, `LlmrecError` when another run is
     changing the bundle; it is then as it was.
     """
-    if id_part not in ID_PARTS:
+    if id_part is not None and id_part not in ID_PARTS:
         raise LlmrecError(f"id part {id_part!r} is not known, choose one of: {', '.join(ID_PARTS)}")
-    if not 0 <= strength <= 1:
+    if strength is not None and not 0 <= strength <= 1:
         raise LlmrecError(f"the strength is {strength}, it must be from 0 to 1")
-    details = {"id_part": id_part} | ({"strength": strength} if id_part == "neighbours" else {})
     with _changing(directory) as bundle:
+        details = _stand_in_details(bundle, id_part, strength)
         read = read_item_rows(rows, bundle.catalog)
         plan = plan_added(rows, read, bundle.catalog, int(time.time()))
         back = sum(name in bundle.catalog for name in plan)
         counts = {"added": len(plan) - back, "brought back": back}
         return _write(bundle, plan, "add", counts, details)
+
+
+def _stand_in_details(bundle: AnyBundle, id_part: str | None, strength: float | None) -> dict[str, Any]:
+    """What `items.newcomers.stand_in` is told, where new items need something in place of an id part."""
+    if isinstance(bundle, CodeBundle):
+        if id_part is not None or strength is not None:
+            raise LlmrecError(
+                f"the items of {bundle.directory} have IDs and no id part: leave --id-part and --strength out"
+            )
+        return {}
+    how = ID_PART if id_part is None else id_part
+    much = {"strength": STRENGTH if strength is None else strength} if how == "neighbours" else {}
+    return {"id_part": how} | much
 
 
 def update_items(directory: Path, rows: Path) -> Change:
@@ -115,7 +139,7 @@ def rollback(directory: Path, number: int) -> Change:
         if number not in kept:
             said = ", ".join(map(str, kept)) or "none"
             raise LlmrecError(f"{directory} has no older version {number}, it has: {said}")
-        old = Bundle(versions_of(bundle.directory) / str(number))
+        old = open_bundle(versions_of(bundle.directory) / str(number))
         with next_version(bundle.directory) as (temporary, new):
             link_tree(old.directory, temporary, ("manifest.json",))
             change = change_of("rollback", to=number)
@@ -124,7 +148,7 @@ def rollback(directory: Path, number: int) -> Change:
 
 
 @contextlib.contextmanager
-def _changing(directory: Path) -> Iterator[Bundle]:
+def _changing(directory: Path) -> Iterator[Bundle | CodeBundle]:
     """The bundle that is to be changed, which no other run may change meanwhile."""
     require_extra("train", ["torch", "transformers", "safetensors"], "changing the items of a bundle")
     place = Path(directory).resolve()
@@ -136,27 +160,27 @@ def _changing(directory: Path) -> Iterator[Bundle]:
         )
     read_version(place)  # before a lock file is made where there is no bundle
     with only_writer(place):
-        yield Bundle(place)
+        yield open_bundle(place)
 
 
 def _write(
-    bundle: Bundle, plan: Mapping[str, Item], kind: str, counts: Mapping[str, int], details: Mapping[str, Any]
+    bundle: Bundle | CodeBundle,
+    plan: Mapping[str, Item],
+    kind: str,
+    counts: Mapping[str, int],
+    details: Mapping[str, Any],
 ) -> Change:
     """Write the next version of `bundle`, with the items of `plan`."""
-    from llmrec.model.item_tables import TABLE_FILES, write_tables
-
     catalog = applied(bundle.catalog, plan)
-    tables = _tables(bundle, catalog, plan, details)
-    stale = int(bundle.manifest.get(STALE, 0)) + (0 if tables is None else len(tables[1]))
-    anew = tables is not None and _index_anew(bundle, len(catalog), stale)
-    without = {*_ALWAYS, *(TABLE_FILES if tables else ()), *((INDEX,) if anew else ())}
+    if isinstance(bundle, CodeBundle):
+        anew = with_codes(bundle, catalog)
+    else:
+        anew = _with_vectors(bundle, catalog, plan, details)
+    without = {*_ALWAYS, *anew.paths}
     with next_version(bundle.directory) as (temporary, number):
         link_tree(bundle.directory, temporary, without)
         write_catalog(bundle.prepared, catalog, temporary / "data")
-        if tables is not None:
-            write_tables(bundle.directory, temporary, *tables, bundle.recipe.items.parts)
-        if anew:
-            prepare_search(temporary, bundle.recipe.search)
+        anew.write(temporary)
         known = {
             name: digest
             for name, digest in bundle.manifest["parts"].items()
@@ -168,12 +192,32 @@ def _write(
             "version": number,
             "change": change,
             "trained_items": _trained(bundle),
-            STALE: 0 if anew else stale,
+            **anew.manifest,
             "data": {**bundle.manifest["data"], "items": len(catalog)},
             "parts": hashes(temporary, known),
         }
         write_json(temporary / "manifest.json", manifest)
-    return Change(bundle.directory, number, counts)
+    return Change(bundle.directory, number, counts, anew.notes)
+
+
+def _with_vectors(
+    bundle: Bundle, catalog: Catalog, plan: Mapping[str, Item], details: Mapping[str, Any]
+) -> Rewritten:
+    """What a change to `catalog` writes anew in a bundle whose items have vectors."""
+    from llmrec.model.item_tables import TABLE_FILES, write_tables
+
+    tables = _tables(bundle, catalog, plan, details)
+    stale = int(bundle.manifest.get(STALE, 0)) + (0 if tables is None else len(tables[1]))
+    index_anew = tables is not None and _index_anew(bundle, len(catalog), stale)
+
+    def write(directory: Path) -> None:
+        if tables is not None:
+            write_tables(bundle.directory, directory, *tables, bundle.recipe.items.parts)
+        if index_anew:
+            prepare_search(directory, bundle.recipe.search)
+
+    paths = (*(TABLE_FILES if tables else ()), *((INDEX,) if index_anew else ()))
+    return Rewritten(paths, write, {STALE: 0 if index_anew else stale})
 
 
 def _index_anew(bundle: Bundle, items: int, stale: int) -> bool:
@@ -187,7 +231,7 @@ def _index_anew(bundle: Bundle, items: int, stale: int) -> bool:
     return f"{INDEX}/index.json" not in bundle.manifest["parts"] or stale > STALE_SHARE * items
 
 
-def _trained(bundle: Bundle) -> int:
+def _trained(bundle: AnyBundle) -> int:
     """How many items, the first ones, were there in training."""
     return int(bundle.manifest.get("trained_items", len(bundle.catalog)))
 

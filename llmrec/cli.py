@@ -108,12 +108,12 @@ def prompt(
 
     settings, templates, tokens = PromptSettings(), Templates.load(), None
     if (directory / "prompts").is_dir():
-        from llmrec.bundle import Bundle
+        from llmrec.codes.bundle import open_bundle
 
         if model is not None:
             raise LlmrecError("a bundle counts with its own tokenizer: leave --model out")
-        bundle = Bundle(directory)
-        prepared, settings, templates = bundle.prepared, bundle.recipe.prompt, bundle.templates
+        bundle = open_bundle(directory)
+        prepared, settings, templates = bundle.prepared, bundle.recipe.prompts_read, bundle.templates
         tokens = bundle.tokens()
     else:
         prepared = Prepared(directory)
@@ -145,9 +145,10 @@ def finetune(
 ) -> None:
     """Fine-tune a language model as a recipe says and write its bundle; resumes where it stopped."""
     from llmrec.config import changed, load_recipe
-    from llmrec.fit import fit, goal_lines
+    from llmrec.finetune import finetune as run
+    from llmrec.fit import goal_lines
 
-    bundle = fit(changed(load_recipe(recipe), data=data, out=out, seed=seed))
+    bundle = run(changed(load_recipe(recipe), data=data, out=out, seed=seed))
     for line in goal_lines(bundle.manifest["training"]["goals"]):
         typer.echo(line)
     typer.echo(f"wrote {bundle.directory}")
@@ -188,10 +189,10 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", help="Write the report and do not print it.")] = False,
 ) -> None:
     """Measure a bundle beside the baselines; writes report.json and report.md."""
-    from llmrec.bundle import Bundle
+    from llmrec.codes.bundle import open_bundle
     from llmrec.measure import measure
 
-    opened = Bundle(bundle)
+    opened = open_bundle(bundle)
     target = Path(f"{bundle.absolute()}.report") if out is None else out
     paths = measure(opened, target, ids_of(baselines), fold, wish_questions, seed, goals)
     if not quiet:

@@ -35,11 +35,9 @@ def add(
     ] = None,
 ) -> None:
     """Add items, or bring retired ones back; they can be recommended at once."""
-    from llmrec.change_items import ID_PART, add_items
-    from llmrec.items.newcomers import STRENGTH
+    from llmrec.change_items import add_items
 
-    how = ID_PART if id_part is None else id_part
-    _report(lambda: add_items(bundle, rows, how, STRENGTH if strength is None else strength))
+    _report(lambda: add_items(bundle, rows, id_part, strength))
 
 
 @items.command("update")
@@ -96,6 +94,8 @@ def _report(run: Callable[[], Change]) -> None:
         typer.echo(f"nothing to change: {change.directory} stays at version {change.version}")
         return
     typer.echo(f"{change.words}: {change.directory} is now version {change.version}")
+    for note in change.notes:
+        typer.echo(note)
 
 
 def _line(version: Version) -> str:

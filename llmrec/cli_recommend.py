@@ -29,8 +29,12 @@ def recommend(
         str | None, typer.Option(help="Weights of the wishes to merge, with commas; default equal.")
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="retrieve: by the items' vectors; text: the model writes titles.")
-    ] = "retrieve",
+        str | None,
+        typer.Option(
+            help="retrieve: by the items' vectors; codes: the model writes their IDs; text: it writes "
+            "titles. Default: what the bundle was made for."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="The model that writes; default the bundle's base, untuned.")
     ] = None,

@@ -21,7 +21,10 @@ def finetune(recipe: Recipe) -> Bundle | CodeBundle:
 
 
 def script(name: str, purpose: str, arguments: Sequence[str] | None = None) -> int:
-    """Read the recipe that the arguments of a script name, train, write the bundle; return the exit code."""
+    """Read the recipe that the arguments of a script name, train, write the bundle; return the exit code.
+
+    `arguments` are by default those of the command line.
+    """
     parser = argparse.ArgumentParser(prog=name, description=purpose)
     parser.add_argument("--config", type=Path, required=True, help="the recipe (YAML)")
     parser.add_argument("--data", help="instead of the recipe's data: prepared directory or data.yaml")

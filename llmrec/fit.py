@@ -73,7 +73,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     from accelerate import PartialState
 
     from llmrec.data.fact_columns import fact_columns
-    from llmrec.items.collaborative import collaborative_vectors
+    from llmrec.items.collaborative import collaborative_start
     from llmrec.model.assemble import new_model
     from llmrec.model.checkpoints import source_of
     from llmrec.model.pretrained import load_tokenizer, resolve
@@ -121,8 +121,11 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     train = prepared.train(recipe.split)
     facts = fact_columns(goals.conditions.facts, train)
     model, mark = new_model(recipe.model_settings, vectors, tokens.base, recipe.train.dropout, facts)
+    without = None
     if recipe.items.id_start == "events":
-        model.items.start_from(collaborative_vectors(train, len(prepared.catalog), recipe.items.inner))
+        start = collaborative_start(train, len(prepared.catalog), recipe.items.inner)
+        model.items.start_from(start.vectors)
+        without = None if recipe.items.own_pairs else start.without
     counts = torch.from_numpy(np.bincount(train.items, minlength=len(prepared.catalog)))
     if recipe.items.newcomers:
         model.items.set_newcomers(counts == 0)
@@ -148,6 +151,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         recipe.train,
         workspace / "run",
         search,
+        without,
     )
     state = trainer.run()
     model.items.settle()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.baselines.fitting import NAMES, check_baseline, fit_baseline
-from llmrec.bundle import Bundle
+from llmrec.bundle import AnyBundle, Bundle
+from llmrec.codes.bundle import CodeBundle
 from llmrec.errors import LlmrecError
 from llmrec.evaluate.environment import environment
 from llmrec.evaluate.goals import evaluate_goals
@@ -17,8 +18,8 @@ from llmrec.evaluate.protocol import Evaluation, comparison, evaluate, questions
 from llmrec.evaluate.report import write_report
 from llmrec.evaluate.wishes import evaluate_wishes
 from llmrec.files import only_writer
-from llmrec.language_recommender import LanguageRecommender
 from llmrec.progress import note, track
+from llmrec.readouts import recommender_of
 from llmrec.retrieve.scoring import ScoringRecommender
 from llmrec.tune.goals import GoalMaker
 from llmrec.verbalize.lexicon import Lexicon
@@ -29,7 +30,7 @@ MEASURED = ("test", "valid")
 
 
 def measure(
-    bundle: Bundle,
+    bundle: Bundle | CodeBundle,
     out: Path,
     baselines: Sequence[str] | None = None,
     fold: str = "test",
@@ -55,7 +56,7 @@ def measure(
     if out.exists() and not (out.is_dir() and os.access(out, os.W_OK)):
         raise LlmrecError(f"the report cannot be written to {out}: choose a directory for it with --out")
     with only_writer(out):
-        ours = LanguageRecommender(bundle)
+        ours = recommender_of(bundle)
         found: list[Evaluation] = []
         for name in names:
             model, seconds = _fitted(name, bundle, seed)
@@ -71,7 +72,7 @@ def measure(
         return write_report(out, rows, environment(), _comparisons(found, ours.name))
 
 
-def _fitted(name: str, bundle: Bundle, seed: int) -> tuple[ScoringRecommender, float]:
+def _fitted(name: str, bundle: AnyBundle, seed: int) -> tuple[ScoringRecommender, float]:
     """A baseline at its best setting, and the seconds that this took."""
     started, last = time.perf_counter(), 0
     with track(f"fit {name}") as progress:
@@ -86,7 +87,7 @@ def _fitted(name: str, bundle: Bundle, seed: int) -> tuple[ScoringRecommender, f
 
 
 def _ask(
-    model: ScoringRecommender, bundle: Bundle, fold: str, seed: int, extra: Mapping[str, Any]
+    model: ScoringRecommender, bundle: AnyBundle, fold: str, seed: int, extra: Mapping[str, Any]
 ) -> list[Evaluation]:
     """The model's answers with seen items left out and with them."""
     found = []
@@ -99,7 +100,7 @@ def _ask(
     return found
 
 
-def _goals(ours: LanguageRecommender, bundle: Bundle, fold: str, seed: int) -> list[dict[str, Any]]:
+def _goals(ours: ScoringRecommender, bundle: AnyBundle, fold: str, seed: int) -> list[dict[str, Any]]:
     split = bundle.recipe.split
     maker = GoalMaker.of(bundle.prepared, split, bundle.templates, bundle.recipe.goals)
     last = 0
@@ -123,7 +124,7 @@ def _goals(ours: LanguageRecommender, bundle: Bundle, fold: str, seed: int) -> l
 
 
 def _wishes(
-    ours: LanguageRecommender, bundle: Bundle, fold: str, seed: int, most: int | None
+    ours: ScoringRecommender, bundle: AnyBundle, fold: str, seed: int, most: int | None
 ) -> list[dict[str, Any]]:
     maker = WishMaker(bundle.catalog, bundle.templates, Lexicon.of(bundle.prepared))
     with track("wishes", total=len(maker.kinds_for(combinations=False))) as progress:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from llmrec.bundle import Bundle
+from llmrec.codes.bundle import CodeBundle, open_bundle
+from llmrec.config import READOUTS
 from llmrec.data.events import History
 from llmrec.data.prepared import Prepared
 from llmrec.decode.contract import Filters, Request
@@ -20,15 +22,15 @@ from llmrec.decode.readout import Readout
 from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause
 from llmrec.errors import LlmrecError, UnknownIdError
-from llmrec.language_recommender import LanguageRecommender
+from llmrec.readouts import recommender_of
 from llmrec.retrieve.diversity import MMR_BALANCE, balance_for, mmr, scaled
 from llmrec.retrieve.merge import Ranked, merge
 from llmrec.retrieve.parts import split_weighted
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 
-MODES = ("retrieve", "text")
-"""How items are found: by their vectors, or by the words that a model writes."""
+MODES = (*READOUTS, "text")
+"""How items are found: as a bundle's readout does, or by the words that a model writes."""
 NOTHING_SEEN = Filters(exclude_seen=True)
 """The limits of a question that names none: items of the history are left out."""
 VARIED = "a list that differs within itself"
@@ -111,12 +113,12 @@ def _of_all(wishes: Sequence[str], parts: Sequence[tuple[str, ...]]) -> tuple[st
 class Shop:
     """A model that answers people: `Shop.open("bundle").ask(user="12583", say="something for tea")`."""
 
-    def __init__(self, bundle: Bundle | Prepared, recommender: Readout | None = None) -> None:
-        """`recommender` answers, by default the bundle's query tokens; without a bundle it must be given."""
+    def __init__(self, bundle: Bundle | CodeBundle | Prepared, recommender: Readout | None = None) -> None:
+        """`recommender` answers, by default as the bundle was made to; without a bundle it must be given."""
         self.recommender: Readout
-        if isinstance(bundle, Bundle):
+        if not isinstance(bundle, Prepared):
             self.bundle, self.prepared = bundle, bundle.prepared
-            self.recommender = LanguageRecommender(bundle) if recommender is None else recommender
+            self.recommender = recommender_of(bundle) if recommender is None else recommender
         elif recommender is None:
             raise ValueError("a dataset alone answers nothing: give a recommender too")
         else:
@@ -127,18 +129,19 @@ class Shop:
     def open(
         cls,
         directory: str | Path,
-        mode: str = "retrieve",
+        mode: str | None = None,
         model: str | None = None,
         free: bool = False,
         confidence: float | None = None,
     ) -> Shop:
         """Open a bundle; in the mode "text" also a prepared dataset, a data.yaml, or "sample".
 
-        In that mode `model` writes the items' titles, by default the bundle's base model. With `free` it
-        writes in its own words, which are looked up in the catalogue; a list whose best item is less sure
-        than `confidence`, from 0 to 1, is not shown. Raises `LlmrecError` when something is missing.
+        Without a mode the bundle answers as it was made to. In the mode "text" `model` writes the items'
+        titles, by default the bundle's base model. With `free` it writes in its own words, which are looked
+        up in the catalogue; a list whose best item is less sure than `confidence`, from 0 to 1, is not shown.
+        Raises `LlmrecError` when something is missing.
         """
-        if mode not in MODES:
+        if mode is not None and mode not in MODES:
             raise LlmrecError(f"the mode is {mode!r}, it must be one of: {', '.join(MODES)}")
         if mode == "text":
             from llmrec.text.opening import open_text
@@ -146,7 +149,13 @@ class Shop:
             return cls(*open_text(str(directory), model, free, confidence))
         if model is not None or free or confidence is not None:
             raise LlmrecError("a model that writes needs the mode text: give --mode text too")
-        return cls(Bundle(Path(directory)))
+        bundle = open_bundle(Path(directory))
+        if mode is not None and mode != bundle.readout:
+            raise LlmrecError(
+                f"{directory} was made with readout: {bundle.readout}, it cannot answer in the mode {mode}: "
+                "leave --mode out"
+            )
+        return cls(bundle)
 
     @cached_property
     def lexicon(self) -> Lexicon:

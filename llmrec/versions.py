@@ -9,8 +9,8 @@ import contextlib
 import datetime
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,20 @@ class Version:
     directory: Path
     items: int
     change: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What a change makes anew in a bundle beside its catalogue.
+
+    `write` puts `paths` (a directory stands for all in it) into the directory of the next version, `manifest`
+    are entries of its manifest that are other then, and `notes` are for people.
+    """
+
+    paths: tuple[str, ...] = ()
+    write: Callable[[Path], None] = lambda directory: None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def change_of(kind: str, **details: Any) -> dict[str, Any]:

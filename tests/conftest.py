@@ -80,6 +80,20 @@ def tiny_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
+def code_bundle(slice_of_sample: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of that slice whose model, a tiny random base, writes codes; read only."""
+    from sample_slice import save_roomy_checkpoint
+    from tiny_bundles import code_recipe
+
+    from llmrec.codes.fitting import fit_codes
+
+    folder = tmp_path_factory.mktemp("codes")
+    model = save_roomy_checkpoint(folder / "base")
+    train = {"epochs": 1, "batch": 8, "learning_rate": 0.01, "precision": "no"}
+    return fit_codes(code_recipe(slice_of_sample.directory, folder / "bundle", model, train=train)).directory
+
+
+@pytest.fixture(scope="session")
 def server_of() -> Iterator[Callable[[str], Any]]:
     """A running server of one's own by name, "redis" or "postgresql", started when first asked for."""
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmrec.data.events import Event, Histories
 from llmrec.errors import DataError
-from llmrec.items.collaborative import collaborative_vectors, near_pairs
+from llmrec.items.collaborative import POWER, collaborative_start, collaborative_vectors, near_pairs
 
 
 def histories(lists: list[list[int]]) -> Histories:
@@ -64,3 +64,38 @@ def test_neighbours_are_the_items_bought_together() -> None:
     near = np.argsort(-(unit @ unit.T), axis=1)[:, 1:10]
     same = near // 10 == np.arange(40)[:, None] // 10
     assert same.mean() > 0.95
+
+
+@settings(deadline=None, max_examples=60)
+@given(lists=LISTS.filter(any), data=st.data(), width=st.integers(1, 9))
+def test_without_some_histories_rows_are_those_of_the_others(
+    lists: list[list[int]], data: st.DataObject, width: int
+) -> None:
+    """By hand: rows of the near pairs of the other histories, on the axes of all."""
+    start = collaborative_start(histories(lists), 9, width)
+    left = data.draw(st.lists(st.sampled_from([each for each in lists if each]), min_size=1, max_size=3))
+    left = [each for at, each in enumerate(left) if each not in left[:at]]
+    items, change = start.without(left)
+    assert items.tolist() == sorted({item for each in left for item in each})
+    others = list(lists)
+    for each in left:
+        others.remove(each)
+    near = np.zeros((9, 9))
+    if any(others):
+        near = near_pairs(histories(others), 9).toarray()
+    counts = np.bincount([item for each in lists for item in each], minlength=9)
+    scale = np.maximum(counts, 1.0) ** -POWER
+    raw = (scale[:, None] * (near + near.T) * scale) @ start.back
+    lengths = np.linalg.norm(raw, axis=1, keepdims=True)
+    known = lengths > 1e-4 * start.longest
+    wanted = np.where(known, raw * np.where(known, lengths, 1.0) ** (start.lengths_power - 1), 0)
+    unsure = np.abs(lengths / (1e-4 * start.longest or 1.0) - 1)[items, 0] < 1e-6  # at the border of nothing
+    found = start.vectors[items] + change
+    np.testing.assert_allclose(found[~unsure], (wanted / start.spread)[items][~unsure], atol=1e-4)
+
+
+def test_without_its_only_history_an_item_is_nowhere() -> None:
+    start = collaborative_start(histories([[0, 1], [2, 3, 2], [2, 3]]), 4, 3)
+    items, change = start.without([[0, 1]])
+    assert items.tolist() == [0, 1] and start.vectors[:2].any()
+    np.testing.assert_allclose(start.vectors[items] + change, 0.0, atol=1e-6)

@@ -54,7 +54,11 @@ def scores(checkpoint, training: bool, **items: object) -> torch.Tensor:
     model, tokens, _ = tuned(checkpoint, CATALOG, **items)
     model.train(training)
     rng = np.random.default_rng(0)
-    batch = collate([builder_of(CATALOG, tokens).example(random_history(rng, 6, ITEMS), {}, rng)], 2, 30)
+    batch = collate(
+        [builder_of(CATALOG, tokens).example(random_history(rng, 6, ITEMS), {}, rng)],
+        2,
+        model.head.remembered,
+    )
     loss = RetrievalLoss(model, LossSettings(), torch.ones(ITEMS))
     _, rows = loss._rows(batch)
     states = model(batch.ids, batch.visible, batch.positions, rows).flatten(0, 1)
@@ -73,11 +77,15 @@ def test_in_one_step_an_item_is_the_same_at_input_and_output(checkpoints, monkey
     model, tokens, _ = tuned(checkpoints["llama"], CATALOG, dropout=0.5)
     rng = np.random.default_rng(0)
     builder = builder_of(CATALOG, tokens)
-    batch = collate([builder.example(random_history(rng, 8, ITEMS), {}, rng) for _ in range(3)], 2, 30)
+    batch = collate(
+        [builder.example(random_history(rng, 8, ITEMS), {}, rng) for _ in range(3)], 2, model.head.remembered
+    )
     calls = []
     forward = ItemTokens.forward
     monkeypatch.setattr(
-        ItemTokens, "forward", lambda self, index=None: calls.append(index) or forward(self, index)
+        ItemTokens,
+        "forward",
+        lambda self, index=None, change=None: calls.append(index) or forward(self, index),
     )
     for settings in (LossSettings(), LossSettings(full_softmax_up_to=0, negatives=5)):
         loss = RetrievalLoss(model, settings, torch.ones(ITEMS)).train()

@@ -6,6 +6,7 @@ import torch
 from tiny_models import builder_of, random_history, tiny_catalog, tuned
 
 from llmrec.errors import LlmrecError
+from llmrec.model.item_tokens import INNER_STD
 from llmrec.model.query_head import RECENT_SCALE, SEEN_SCALE, QueryHead, best_scores
 from llmrec.tune.collate import Example, Tail, collate
 from llmrec.tune.losses import RetrievalLoss
@@ -220,3 +221,27 @@ def test_a_batch_without_items_has_a_loss_of_zero_there(ready) -> None:
 def test_impossible_losses_are_one_line(values, said: str) -> None:
     with pytest.raises(LlmrecError, match=said):
         LossSettings(**values)
+
+
+@pytest.mark.parametrize("settings", [LossSettings(), LossSettings(full_softmax_up_to=0, negatives=5)])
+def test_changed_starts_are_as_if_id_parts_were_other(ready, settings: LossSettings) -> None:
+    """Of items in the step and of one that is not: in prompts, newest items, targets and negatives alike."""
+    model, batch = ready
+    model.eval()
+    items = torch.unique(torch.cat([batch.item_targets, batch.query_targets, torch.tensor([0, 23])]))
+    change = torch.randn(len(items), model.items.id_part.shape[1])
+    found = []
+    for own in (True, False):
+        if own:
+            batch.own_items, batch.own_change = items, change
+        else:
+            batch.own_items, batch.own_change = items[:0], change[:0]
+            with torch.no_grad():
+                model.items.id_part[items] += INNER_STD * change
+        torch.manual_seed(0)
+        found.append(RetrievalLoss(model, settings, COUNTS)(batch))
+    torch.testing.assert_close(found[0], found[1])
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model.items.id_part[items] -= INNER_STD * change
+    assert not torch.isclose(found[0][0], RetrievalLoss(model, settings, COUNTS)(batch)[0])

@@ -25,9 +25,25 @@ def recipe_values(data: Path | str, out: Path | str, model: Path | str, **change
     }
 
 
+def code_values(data: Path | str, out: Path | str, model: Path | str, **changes: Any) -> dict[str, Any]:
+    """A recipe whose model writes codes, of which there are enough for a hundred items."""
+    parts: dict[str, Any] = {
+        "readout": "codes",
+        "items": {"text_encoder": "hash"},
+        "prompt": {"max_events": 16, "gaps": False},
+        "codes": {"levels": [8, 16], "beam": 20, "questions": 30},
+    }
+    return recipe_values(data, out, model, **{**parts, **changes})
+
+
 def tiny_recipe(data: Path | str, out: Path | str, model: Path | str, **changes: Any) -> Recipe:
     """The same, checked."""
     return build(Recipe, recipe_values(data, out, model, **changes), "recipe")
+
+
+def code_recipe(data: Path | str, out: Path | str, model: Path | str, **changes: Any) -> Recipe:
+    """The recipe of `code_values`, checked."""
+    return build(Recipe, code_values(data, out, model, **changes), "recipe")
 
 
 def write_recipe(path: Path, values: dict[str, Any]) -> Path:

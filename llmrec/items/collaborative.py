@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from llmrec.errors import DataError
 
 WINDOW = 50
 POWER, LENGTHS = 0.25, 0.3
+_NOTHING = 1e-4
+"""A length below this share of the largest is what rounding left of zero."""
 
 
 def near_pairs(histories: Histories, items: int, window: int = WINDOW) -> Any:
@@ -22,21 +26,66 @@ def near_pairs(histories: Histories, items: int, window: int = WINDOW) -> Any:
     """
     if len(histories.items) == 0:
         raise DataError("the train fold has no events to learn from")
-    users = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
+    return _pairs(histories.items, histories.offsets, items, window)
+
+
+def _pairs(flat: np.ndarray, offsets: np.ndarray, items: int, window: int) -> Any:
+    """`near_pairs` of the histories `flat[offsets[u] : offsets[u + 1]]`."""
+    users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     total = sparse.csr_matrix((items, items))
     for distance in range(1, min(window, len(users) - 1) + 1):
         same = users[:-distance] == users[distance:]
         if not same.any():
             break
-        first, second = histories.items[:-distance][same], histories.items[distance:][same]
+        first, second = flat[:-distance][same], flat[distance:][same]
         weights = np.full(len(first), 1.0 / distance)
         total = total + sparse.csr_matrix((weights, (first, second)), shape=(items, items))
     return total
 
 
+@dataclass(frozen=True, slots=True)
+class CollaborativeStart:
+    """Item vectors from the events, float32 [items, width], and what they are without some histories.
+
+    `raw` float64 [items, width] are the vectors before their lengths change, `back` [items, width] takes a
+    row of the scaled matrix of near pairs to one of them, `scale` [items] divides popular items down;
+    `longest` and `spread` are those of all vectors.
+    """
+
+    vectors: np.ndarray
+    raw: np.ndarray
+    back: np.ndarray
+    scale: np.ndarray
+    lengths_power: float
+    longest: float
+    spread: float
+
+    def without(self, histories: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """How the vectors of the items of some histories change where these are not counted.
+
+        Items int64 [n], each once, ascending, and the change of their vectors, float32 [n, width]. The near
+        pairs of the histories are taken out of the rows of their items; the axes stay those of all.
+        """
+        flat = np.concatenate([np.asarray(each, dtype=np.int64) for each in histories])
+        items, places = np.unique(flat, return_inverse=True)
+        offsets = np.cumsum([0, *map(len, histories)])
+        near = _pairs(places, offsets, len(items), WINDOW)
+        scale = sparse.diags(self.scale[items])
+        raw = self.raw[items] - (scale @ (near + near.T) @ scale) @ self.back[items]
+        change = _with_lengths(raw, self.lengths_power, self.longest) / self.spread - self.vectors[items]
+        return items, change.astype(np.float32)
+
+
 def collaborative_vectors(
     histories: Histories, items: int, width: int, power: float = POWER, lengths_power: float = LENGTHS
 ) -> np.ndarray:
+    """The vectors of `collaborative_start`."""
+    return collaborative_start(histories, items, width, power, lengths_power).vectors
+
+
+def collaborative_start(
+    histories: Histories, items: int, width: int, power: float = POWER, lengths_power: float = LENGTHS
+) -> CollaborativeStart:
     """Item vectors whose inner products follow how near items stand, float32 [items, width], spread 1.
 
     The `width` largest eigenvalues of the symmetric matrix of near pairs, popular items divided down by
@@ -50,7 +99,7 @@ def collaborative_vectors(
     counts = np.bincount(histories.items, minlength=items)
     scale = sparse.diags(np.maximum(counts, 1).astype(np.float64) ** -power)
     near = scale @ (forward + forward.T) @ scale
-    vectors = np.zeros((items, width))
+    vectors, back = np.zeros((2, items, width))
     rank = min(width, items - 1)
     if rank >= 1 and near.nnz:
         start = np.random.default_rng(0).standard_normal(items)
@@ -59,10 +108,20 @@ def collaborative_vectors(
         values, found = values[order], found[:, order]
         known = values > 1e-9 * values[0]  # what rounding left of zero has any vector
         signs = np.where(start @ found < 0, -1.0, 1.0)  # of either sign, an eigenvector is as good
-        vectors[:, :rank] = (found * signs) * np.sqrt(np.where(known, values, 0.0))
+        roots = np.sqrt(np.where(known, values, 0.0))
+        vectors[:, :rank] = (found * signs) * roots
+        back[:, :rank] = (found * signs) * np.divide(1.0, roots, out=np.zeros(rank), where=known)
+    longest = float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
+    found = _with_lengths(vectors, lengths_power, longest)
+    spread = float(found.std()) or 1.0
+    return CollaborativeStart(
+        (found / spread).astype(np.float32), vectors, back, scale.diagonal(), lengths_power, longest, spread
+    )
+
+
+def _with_lengths(vectors: np.ndarray, power: float, longest: float) -> np.ndarray:
+    """Rows [n, width] whose lengths are raised to `power`; of `longest` and all others hardly one is none."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    # What is left of a length by rounding is no length.
-    known = lengths > 1e-4 * lengths.max(initial=0.0)
-    vectors = np.where(known, vectors * np.where(known, lengths, 1.0) ** (lengths_power - 1), 0.0)
-    spread = vectors.std()
-    return (vectors / spread if spread > 0 else vectors).astype(np.float32)
+    known = lengths > _NOTHING * longest
+    found: np.ndarray = np.where(known, vectors * np.where(known, lengths, 1.0) ** (power - 1), 0.0)
+    return found

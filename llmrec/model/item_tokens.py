@@ -20,6 +20,10 @@ _PRINCIPAL = 100_000
 """Items whose texts decide the principal axes, the first of the catalogue."""
 
 
+Change = tuple[Tensor, Tensor]
+"""Items int64 [n], each once, and what is added to their id parts, float [n, inner]."""
+
+
 @dataclass(frozen=True, slots=True)
 class ItemRows:
     """Rows of V computed once for a step: `values` [rows, inner + F] of the catalogue's items `index`.
@@ -144,25 +148,34 @@ class ItemTokens(nn.Module):
             return torch.zeros_like(ids[0])
         return ids.mean(0) if self.newcomer is None else ids[~self.newcomer].mean(0)
 
-    def forward(self, index: Tensor | None = None) -> Tensor:
+    def forward(self, index: Tensor | None = None, change: Change | None = None) -> Tensor:
         """Rows of V, float [len(index), inner + F]; all of them without `index`.
 
-        In training each call draws anew which items do without their id part: make the rows of a step once.
+        `change` is added to the id parts of some items. In training each call draws anew which items do
+        without their id part: make the rows of a step once.
         """
         facts = self.facts if index is None else self.facts[index]
-        return torch.cat([self._learnt(index), facts], dim=1) if facts.shape[1] else self._learnt(index)
+        learnt = self._learnt(index, change)
+        return torch.cat([learnt, facts], dim=1) if facts.shape[1] else learnt
 
-    def _learnt(self, index: Tensor | None) -> Tensor:
+    def _learnt(self, index: Tensor | None, change: Change | None) -> Tensor:
         """The id part and the text part together, [len(index), inner]."""
         if self.parts == "id_only":
-            return self._ids(index)
+            return self._ids(index, change)
         vectors = self.text_vectors if index is None else self.text_vectors[index]
         text: Tensor = self.text_map(vectors - self.center)
-        return text if self.parts == "text_only" else self._ids(index) + text
+        return text if self.parts == "text_only" else self._ids(index, change) + text
 
-    def _ids(self, index: Tensor | None) -> Tensor:
+    def _ids(self, index: Tensor | None, change: Change | None) -> Tensor:
         """Id parts, or what stands in for them, [len(index), inner]."""
         ids = self.id_part if index is None else self.id_part[index]
+        if change is not None:
+            items, values = change
+            if index is not None and len(index):
+                at = torch.searchsorted(index, items).clamp(max=len(index) - 1)
+                there = index[at] == items
+                items, values = at[there], values[there]
+            ids = ids.index_add(0, items, values.to(ids.dtype))
         without = self.newcomer if index is None or self.newcomer is None else self.newcomer[index]
         if self.training and self.dropout:
             dropped = torch.rand(len(ids), device=ids.device) < self.dropout
@@ -175,9 +188,9 @@ class ItemTokens(nn.Module):
         part: Tensor = self.text_map((vectors - self.center) * known)
         return part
 
-    def rows(self, index: Tensor | None = None) -> ItemRows:
-        """The rows of a step; `index` int64, sorted and without repetition."""
-        return ItemRows(self(index), index)
+    def rows(self, index: Tensor | None = None, change: Change | None = None) -> ItemRows:
+        """The rows of a step; `index` int64, sorted and without repetition; `change` as in `forward`."""
+        return ItemRows(self(index, change), index)
 
     def tokens(self, table: Tensor) -> Tensor:
         """Token embeddings [..., hidden] of rows of V [..., inner + F], of which facts are no part."""

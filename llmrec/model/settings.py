@@ -25,6 +25,10 @@ class ItemSettings:
     part has in its place, the mean of the others' or zero. newcomers: items without a training event are as
     if they came later: they have no id part and are never a negative; otherwise all that training teaches
     of them is that nobody takes them.
+
+    own_pairs: whether an id part that starts from the events starts, in a step, from the step's own histories
+    too. Without them what a history says of an item is what other histories say, as it is when the model is
+    asked; with them the start knows the answers that it trains on.
     """
 
     inner: int = 128
@@ -34,6 +38,7 @@ class ItemSettings:
     dropout: float = 0.0
     without_id: str = "mean"
     newcomers: bool = False
+    own_pairs: bool = True
 
     def __post_init__(self) -> None:
         if self.parts not in PARTS:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrec.bundle import Bundle
+from llmrec.codes.bundle import CodeBundle, open_bundle
 from llmrec.data.catalog import Catalog
 from llmrec.data.description import load_description
 from llmrec.data.prepare import prepare
@@ -32,12 +33,12 @@ ENCODER = "all-minilm-l6-v2"
 
 def open_text(
     source: str, model: str | None, free: bool = False, confidence: float | None = None
-) -> tuple[Bundle | Prepared, Readout]:
+) -> tuple[Bundle | CodeBundle | Prepared, Readout]:
     """A bundle or a dataset by name, and what writes for it; see `recommend.Shop.open`."""
     if confidence is not None and not free:
         raise LlmrecError("titles need no confidence, they are items: it goes with --free")
     data = open_data(source)
-    if isinstance(data, Bundle):
+    if not isinstance(data, Prepared):
         prepared, templates, encoder = data.prepared, data.templates, data.recipe.items.text_encoder
         name, settings = model or data.recipe.model, TextSettings(split=data.recipe.split)
     elif model is None:
@@ -53,11 +54,11 @@ def open_text(
     return data, FreeWriter(asking, engine, grounder)
 
 
-def open_data(source: str) -> Bundle | Prepared:
+def open_data(source: str) -> Bundle | CodeBundle | Prepared:
     """A bundle, a prepared directory, or what a data.yaml or "sample" describes, prepared for this run."""
     place = sample_yaml() if source == "sample" and not Path(source).exists() else Path(source)
     if place.is_dir():
-        return Bundle(place) if (place / "prompts").is_dir() else Prepared(place)
+        return open_bundle(place) if (place / "prompts").is_dir() else Prepared(place)
     if not place.is_file():
         raise LlmrecError(f"there is no data at {place}: give a bundle, a prepared directory or a data.yaml")
     folder = tempfile.TemporaryDirectory(prefix="llmrec-")

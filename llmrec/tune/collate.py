@@ -68,6 +68,9 @@ class Batch:
     item_of int64 [n] and query_of [p]: which example of the step each belongs to.
     query_search float32 [p, text width + A]: what is sought (`items.search_vectors`), zero for nothing; width
     0 where nothing ever is.
+    own_items int64 [c] and own_change float32 [c, inner]: items of the step's histories, and how their start
+    changes where these histories are not counted (`items.collaborative`, of spread 1); none where that is
+    not asked for.
     `tokens` counts real tokens, padding left out; `places` those of all rows.
     """
 
@@ -83,6 +86,8 @@ class Batch:
     item_of: Tensor
     query_of: Tensor
     query_search: Tensor
+    own_items: Tensor
+    own_change: Tensor
     tokens: int
 
     @property
@@ -99,16 +104,23 @@ class Batch:
         return Batch(**moved)
 
 
+Without = Callable[[Sequence[Sequence[int]]], tuple[np.ndarray, np.ndarray]]
+"""Of some histories: their items int64 [c] and the change float32 [c, inner] of `Batch.own_change`."""
+_NO_CHANGE = np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
+
+
 def collate(
     examples: Sequence[Example],
     queries: int,
     recent: int = 0,
     pack: bool = False,
     search: Callable[[Sequence[Sought]], np.ndarray] | None = None,
+    without: Without | None = None,
 ) -> Batch:
     """Pad and mask examples whose tails each end with `queries` query tokens; `recent` is K of `Batch`.
 
-    With `pack` examples may share rows. `search` gives vectors of what is sought.
+    With `pack` examples may share rows. `search` gives vectors of what is sought, `without` what items are
+    where some histories are not counted.
     """
     layout = lay_out(
         [(example.head, [(tail.cut, tail.ids) for tail in example.tails]) for example in examples], pack
@@ -126,6 +138,8 @@ def collate(
             prompts.add([start + tail.cut - 1, *at_queries], tail.target, newest[tail.events], number)
     sought = [tail.search for example in examples for tail in example.tails]
     found = np.zeros((len(sought), 0), dtype=np.float32) if search is None else search(sought)
+    events = [_events(example) for example in examples]
+    own_items, own_change = _NO_CHANGE if without is None else without(events)
     item_rows, item_targets, item_recent, item_of = items.tensors()
     query_rows, query_targets, query_recent, query_of = prompts.tensors(1 + queries)
     return Batch(
@@ -141,8 +155,16 @@ def collate(
         item_of,
         query_of,
         torch.from_numpy(found),
+        torch.from_numpy(own_items),
+        torch.from_numpy(own_change),
         sum(example.length for example in examples),
     )
+
+
+def _events(example: Example) -> list[int]:
+    """The items of an example's history, what comes after its newest event included."""
+    after = example.next_item[-1] if len(example.next_item) else -1
+    return [*example.items, after] if after >= 0 else list(example.items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmrec.model.item_tokens import ItemRows
+from llmrec.model.item_tokens import INNER_STD, ItemRows
 from llmrec.model.query_head import best_scores
 from llmrec.model.tuned import TunedModel
 from llmrec.tune.collate import Batch
@@ -74,8 +74,9 @@ class RetrievalLoss(nn.Module):
     def _rows(self, batch: Batch) -> tuple[Candidates | None, ItemRows]:
         """The candidates of the step, None for all items, and the rows of V that it needs."""
         items, device = self.model.items, batch.ids.device
+        change = (batch.own_items, INNER_STD * batch.own_change) if len(batch.own_items) else None
         if self.sampler is None:
-            return None, items.rows(None if self.known is None else self.known.to(device))
+            return None, items.rows(None if self.known is None else self.known.to(device), change)
         targets = torch.cat([batch.item_targets, batch.query_targets])
         groups = torch.cat([batch.item_of, batch.query_of])
         candidates = self.sampler.candidates(targets.cpu(), groups.cpu()).to(device)
@@ -84,7 +85,7 @@ class RetrievalLoss(nn.Module):
             recent = torch.cat([batch.item_recent, batch.query_recent])
         prompts = batch.ids[(batch.ids >= base) & (batch.ids < base + len(items.text_vectors))] - base
         needed = torch.cat([prompts, targets, candidates.items, recent[recent >= 0]])
-        return candidates, items.rows(torch.unique(needed))
+        return candidates, items.rows(torch.unique(needed), change)
 
     def _of_recent(self, rows: ItemRows, recent: Tensor, asks: Tensor | None = None) -> Tensor | None:
         """What the newest items [n, K] make of user vectors, [n, inner + F]; None without K."""

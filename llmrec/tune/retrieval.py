@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from llmrec.tune.collate import Batch, Example, collate
+from llmrec.tune.collate import Batch, Example, Without, collate
 from llmrec.tune.examples import ExampleTable
 from llmrec.tune.loop import StepBatch, Trainer
 from llmrec.tune.losses import RetrievalLoss
@@ -30,10 +30,12 @@ class RetrievalTrainer(Trainer):
         settings: TrainSettings,
         directory: Path,
         search: Callable[[Sequence[Sought]], np.ndarray] | None = None,
+        without: Without | None = None,
     ) -> None:
         """`questions`: sets of validation prompts by name, each prompt with the items to leave out.
 
-        The run keeps the weights with the best mean over the sets. `search` gives vectors of what is sought.
+        The run keeps the weights with the best mean over the sets. `search` gives vectors of what is sought,
+        `without` what items are where the histories of a step are not counted.
         """
         if settings.gradient_checkpointing:
             loss.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -45,7 +47,7 @@ class RetrievalTrainer(Trainer):
         }
         self.queries = len(loss.model.head.queries)
         self.table = examples
-        self.search = search
+        self.search, self.without = search, without
         super().__init__(loss, loss.model, weights, examples, settings, directory)
         self._any_questions = any(questions.values())
         self.questions = {
@@ -77,6 +79,7 @@ class RetrievalTrainer(Trainer):
             self.tuned.head.remembered,
             self.settings.pack,
             self.search,
+            self.without,
         ).to(self.accelerator.device)
 
     def before_update(self, batch: StepBatch) -> None:
