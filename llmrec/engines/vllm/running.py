@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -44,7 +45,7 @@ class Running:
         self._asked = 0
         self.computed = 0
         """Tokens of prompts that went through the model so far; the others came from the cache."""
-        with _unwarned():
+        with _unwarned(), _hidden("llvmlite.binding.ffi"):
             if current_platform.is_cpu():  # bfloat16, which vLLM would choose, is 5 times as slow
                 settings = {
                     "dtype": "float32",
@@ -104,6 +105,11 @@ class Running:
                         found[int(output.request_id)] = output
         return [found[number] for number in range(first, self._asked)]
 
+    def forget(self) -> None:
+        """Empty the cache of prompts, as if none had been asked for."""
+        with self._lock:
+            self._engine.reset_prefix_cache()
+
     def close(self) -> None:
         """Give the memory back; the engine cannot be asked any more."""
         if self not in _open:
@@ -118,6 +124,21 @@ class Running:
         del client
         gc.unfreeze()
         gc.collect()
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Hide a module that is loaded already.
+
+    vLLM looks through all modules for kernels when it starts, and stumbles over numba's `ffi.lib`, which
+    claims to have whatever it is asked for.
+    """
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module
 
 
 @contextlib.contextmanager
