@@ -57,7 +57,7 @@ class CodeRecommender(ScoringRecommender):
         self.setting = _setting(bundle.recipe, settings)
 
     def read(self, requests: Sequence[Request]) -> list[list[int]]:
-        """The prompts, as token ids, with as many of the newest events as fit the base model.
+        """The prompts, as token ids, with as many of the newest events as fit the model before the codes.
 
         Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
         """
@@ -67,7 +67,8 @@ class CodeRecommender(ScoringRecommender):
         known: Mapping[str, Value] = {}
         if request.user is not None:
             known = self.bundle.prepared.attributes(request.user)
-        prompt, _ = self._tokens.fit(self._verbalizer, request.history, request.words, known)
+        spare = self._codes.shape[1]
+        prompt, _ = self._tokens.fit(self._verbalizer, request.history, request.words, known, spare)
         return self._tokens.prompt(prompt)
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:
