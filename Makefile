@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# vLLM pins what it stands on, so it has an environment of its own.
+VLLM_VENV ?= .venv-vllm
 # What pip installs for torch, and from where (empty: the index that pip is set up with).
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
@@ -11,8 +13,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 EXTRAS_demo := train
 EXTRAS_dev := train,serve,dev
+EXTRAS_vllm := train,serve-cpu,dev
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-vllm lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo
@@ -21,6 +24,14 @@ demo: $(VENV)/.installed-demo
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
+# On Linux: elsewhere there is no vLLM. It changes the process it runs in, so its tests run in their own.
+test-vllm:
+	@$(MAKE) VENV="$(VLLM_VENV)" run-test-vllm
+
+.PHONY: run-test-vllm
+run-test-vllm: $(VENV)/.installed-vllm
+	$(BIN)/python -m pytest tests/test_vllm_*.py
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -28,7 +39,8 @@ lint: $(VENV)/.installed-dev
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+	for venv in "$(VENV)" "$(VLLM_VENV)"; do \
+		if [ -e "$$venv/pyvenv.cfg" ]; then rm -rf "$$venv"; fi; done
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llmrec.cli_engines import doctor, export
 from llmrec.cli_ids import ids
 from llmrec.cli_items import items
 from llmrec.cli_recommend import ids_of, recommend
@@ -174,6 +175,8 @@ def index(
 app.command()(recommend)
 app.command()(serve)
 app.command()(batch)
+app.command()(export)
+app.command()(doctor)
 
 
 @app.command()

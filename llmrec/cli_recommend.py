@@ -44,6 +44,9 @@ def recommend(
     confidence: Annotated[
         float | None, typer.Option(help="With --free, how sure a list must be to be shown: 0 to 1.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="What runs the model: auto, transformers or vllm; docs/engines.md.")
+    ] = "auto",
     k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
     max_price: Annotated[float | None, typer.Option(help="Nothing dearer.")] = None,
     min_price: Annotated[float | None, typer.Option(help="Nothing cheaper.")] = None,
@@ -77,9 +80,10 @@ def recommend(
 ) -> None:
     """Ask a bundle for recommendations, in words if you like; docs/asking.md explains the output."""
     from llmrec.decode.contract import Filters
+    from llmrec.engines.choice import choose_engine
     from llmrec.recommend import Shop
 
-    shop = Shop.open(bundle, mode, model, free, confidence)
+    shop = Shop.open(bundle, mode, model, free, confidence, choose_engine(engine, lasting=False))
     filters = Filters(
         max_price=max_price,
         min_price=min_price,

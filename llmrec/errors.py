@@ -32,6 +32,7 @@ _EXTRAS = {
         "scipy", "tensorboard", "torch", "transformers",
     ),
     "serve": ("fastapi", "httpx", "prometheus_client", "psycopg", "redis", "uvicorn"),
+    "serve-cpu": ("vllm",),
 }  # fmt: skip
 
 

@@ -79,20 +79,25 @@ class Shop:
         model: str | None = None,
         free: bool = False,
         confidence: float | None = None,
+        engine: str = "transformers",
+        checkpoint: str | Path | None = None,
     ) -> Shop:
         """Open a bundle; in the mode "text" also a prepared dataset, a data.yaml, or "sample".
 
         Without a mode the bundle answers as it was made to. In the mode "text" `model` writes the items'
         titles, by default the bundle's base model. With `free` it writes in its own words, which are looked
         up in the catalogue; a list whose best item is less sure than `confidence`, from 0 to 1, is not shown.
-        Raises `LlmrecError` when something is missing.
+        `engine` is one of `engines.choice.ENGINES`; `checkpoint`, an export of the bundle, is for vLLM
+        (`open_engine`). Raises `LlmrecError` when something is missing.
         """
         if mode is not None and mode not in MODES:
             raise LlmrecError(f"the mode is {mode!r}, it must be one of: {', '.join(MODES)}")
         if mode == "text":
             from llmrec.text.opening import open_text
 
-            return cls(*open_text(str(directory), model, free, confidence))
+            if checkpoint is not None:
+                raise LlmrecError("an exported bundle answers as it was made to: leave --mode text out")
+            return cls(*open_text(str(directory), model, free, confidence, engine))
         if model is not None or free or confidence is not None:
             raise LlmrecError("a model that writes needs the mode text: give --mode text too")
         bundle = open_bundle(Path(directory))
@@ -101,7 +106,8 @@ class Shop:
                 f"{directory} was made with readout: {bundle.readout}, it cannot answer in the mode {mode}: "
                 "leave --mode out"
             )
-        return cls(bundle)
+        exported = None if checkpoint is None else Path(checkpoint)
+        return cls(bundle, recommender_of(bundle, engine, exported))
 
     @cached_property
     def lexicon(self) -> Lexicon:

@@ -45,6 +45,18 @@ class TestContract(RecommenderContract):
         ]
 
 
+def test_prompts_leave_room_for_the_codes(code_bundle: Path) -> None:
+    """Beyond their context some models fail, and vLLM refuses to go on."""
+    model = Shop.open(code_bundle).recommender
+    request = Request(model.bundle.prepared.histories.history(0))
+    (whole,) = model.read([request])
+    levels = model.bundle.ids().codes.shape[1]
+    model._tokens.tokenizer.model_max_length = len(whole) + levels - 1
+    assert len(model.read([request])[0]) < len(whole)
+    model._tokens.tokenizer.model_max_length = len(whole) + levels
+    assert model.read([request])[0] == whole
+
+
 def test_the_mode_is_the_bundles_own_and_another_one_is_refused(
     shop: Shop, code_bundle: Path, tiny_bundle: Path, user: str
 ) -> None:

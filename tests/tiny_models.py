@@ -92,13 +92,18 @@ def _tokenizer(begins: bool) -> PreTrainedTokenizerFast:
     )
 
 
-def save_checkpoint(name: str, directory: Path, seed: int = 0) -> Path:
-    """Write a tiny random checkpoint of an architecture, tokenizer included."""
+def save_checkpoint(name: str, directory: Path, seed: int = 0, head_dim: int | None = None) -> Path:
+    """Write a tiny random checkpoint of an architecture, tokenizer included.
+
+    `head_dim` is another than 8, of those that have one; vLLM wants 32.
+    """
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         config = _config(name)
         # Weights large enough that attention matters: the default spread of 0.02 hides a wrong mask.
         config.initializer_range = 0.2
+        if head_dim is not None:
+            config.head_dim = head_dim
         AutoModelForCausalLM.from_config(config).save_pretrained(directory)
     _tokenizer(begins=name in ("llama", "gemma3")).save_pretrained(directory)
     return directory

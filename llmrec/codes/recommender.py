@@ -56,15 +56,15 @@ class CodeRecommender(ScoringRecommender):
         self.setting = _setting(bundle.recipe, settings)
 
     def read(self, requests: Sequence[Request]) -> list[list[int]]:
-        """The prompts, as token ids, with as many of the newest events as fit the base model.
+        """The prompts, as token ids, with as many of the newest events as fit the model before the codes.
 
         Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
         """
         return [self._prompt(request) for request in requests]
 
     def _prompt(self, request: Request) -> list[int]:
-        known = known_of(request, self.bundle.prepared)
-        prompt, _ = self._tokens.fit(self._verbalizer, request.history, request.words, known)
+        known, spare = known_of(request, self.bundle.prepared), self._codes.shape[1]
+        prompt, _ = self._tokens.fit(self._verbalizer, request.history, request.words, known, spare)
         return self._tokens.prompt(prompt)
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:

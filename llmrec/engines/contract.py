@@ -42,3 +42,9 @@ class Engine(Protocol):
         `branchings[b].prompts`; a head is computed once, however many tails it has.
         """
         ...
+
+
+def check_inside(at: np.ndarray, lengths: Sequence[int]) -> None:
+    """Raise `ValueError` unless each row of `at` int [prompts, p] lies inside a prompt of that length."""
+    if at.size and (at.min() < 0 or (at >= np.asarray(lengths)[:, None]).any()):
+        raise ValueError("a state is asked for outside its prompt")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmrec.engines.contract import Branching
+from llmrec.engines.contract import Branching, check_inside
 from llmrec.engines.tree import TreeContinuations
 from llmrec.model.attention import attention_inputs
 
@@ -70,7 +70,7 @@ class TransformersEngine:
     def hidden_states(self, prompts: Sequence[Sequence[int]], at: np.ndarray) -> np.ndarray:
         """States after the final norm at the tokens `at` int [prompts, p], float32 [prompts, p, hidden]."""
         lengths = [len(prompt) for prompt in prompts]
-        _check_inside(at, lengths)
+        check_inside(at, lengths)
         found = np.empty((len(prompts), at.shape[1], self._width), dtype=np.float32)
         for rows in _batches(lengths):
             found[rows] = self._run([prompts[row] for row in rows], at[rows])
@@ -86,7 +86,7 @@ class TransformersEngine:
         packed: list[_Row] = []
         plain: list[_Row] = []
         for number, (branching, wanted) in enumerate(zip(branchings, at, strict=True)):
-            _check_inside(wanted, [len(branching.head) + len(tail) for tail in branching.tails])
+            check_inside(wanted, [len(branching.head) + len(tail) for tail in branching.tails])
             found.append(np.empty((*wanted.shape, self._width), dtype=np.float32))
             for row in _rows_of(number, branching):
                 (packed if len(row.tails) > 1 else plain).append(row)
@@ -184,11 +184,6 @@ def _pack(rows: Sequence[_Row], at: Sequence[np.ndarray]) -> tuple[Tensor, Tenso
             start = end
         places.append(place)
     return ids, positions, visible, places
-
-
-def _check_inside(at: np.ndarray, lengths: Sequence[int]) -> None:
-    if at.size and (at.min() < 0 or (at >= np.asarray(lengths)[:, None]).any()):
-        raise ValueError("a state is asked for outside its prompt")
 
 
 def _rows_of(number: int, branching: Branching) -> Iterator[_Row]:

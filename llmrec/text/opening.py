@@ -14,7 +14,9 @@ from llmrec.data.description import load_description
 from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Prepared
 from llmrec.data.sample import sample_yaml
+from llmrec.decode.continuations import TokenEngine
 from llmrec.decode.readout import Readout
+from llmrec.engines.choice import choose_engine
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.fit import item_text
 from llmrec.retrieve.grounding import THRESHOLD, Grounder
@@ -24,7 +26,6 @@ from llmrec.text.titles import TitleWriter
 from llmrec.verbalize.templates import Templates
 
 if TYPE_CHECKING:
-    from llmrec.engines.transformers import TransformersEngine
     from llmrec.model.tokens import PromptTokens
 
 ENCODER = "all-minilm-l6-v2"
@@ -32,7 +33,11 @@ ENCODER = "all-minilm-l6-v2"
 
 
 def open_text(
-    source: str, model: str | None, free: bool = False, confidence: float | None = None
+    source: str,
+    model: str | None,
+    free: bool = False,
+    confidence: float | None = None,
+    engine: str = "transformers",
 ) -> tuple[Bundle | CodeBundle | Prepared, Readout]:
     """A bundle or a dataset by name, and what writes for it; see `recommend.Shop.open`."""
     if confidence is not None and not free:
@@ -47,11 +52,11 @@ def open_text(
         prepared, templates, encoder = data, Templates.load(), ENCODER
         name, settings = model, TextSettings()
     grounder = open_grounder(prepared.catalog, encoder, confidence) if free else None
-    engine, tokens = open_model(name)
+    runs, tokens = open_model(name, engine=engine)
     asking = Asking(prepared, tokens, templates, settings)
     if grounder is None:
-        return data, TitleWriter(asking, engine, settings)
-    return data, FreeWriter(asking, engine, grounder)
+        return data, TitleWriter(asking, runs, settings)
+    return data, FreeWriter(asking, runs, grounder)
 
 
 def open_data(source: str) -> Bundle | CodeBundle | Prepared:
@@ -67,14 +72,22 @@ def open_data(source: str) -> Bundle | CodeBundle | Prepared:
     return Prepared(Path(folder.name) / "data")
 
 
-def open_model(name: str, device: str = "cpu") -> tuple[TransformersEngine, PromptTokens]:
-    """The engine of a pretrained model as it is, and its tokens."""
+def open_model(
+    name: str, device: str = "cpu", engine: str = "transformers"
+) -> tuple[TokenEngine, PromptTokens]:
+    """An engine, one of `engines.choice.ENGINES`, with a pretrained model as it is, and its tokens."""
     require_extra("train", ["torch", "transformers"], "running a model")
-    from llmrec.engines.transformers import TransformersEngine
-    from llmrec.model.pretrained import load_backbone, load_tokenizer
+    from llmrec.model.pretrained import load_backbone, load_tokenizer, resolve
     from llmrec.model.tokens import PromptTokens
 
-    return TransformersEngine(load_backbone(name), device=device), PromptTokens(load_tokenizer(name), 0, 0)
+    tokens = PromptTokens(load_tokenizer(name), 0, 0)
+    if choose_engine(engine) == "vllm":
+        from llmrec.engines.vllm.tokens import VllmTokens
+
+        return VllmTokens(resolve(name)), tokens
+    from llmrec.engines.transformers import TransformersEngine
+
+    return TransformersEngine(load_backbone(name), device=device), tokens
 
 
 def open_grounder(catalog: Catalog, encoder: str = ENCODER, confidence: float | None = None) -> Grounder:

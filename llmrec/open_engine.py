@@ -1,0 +1,70 @@
+"""From a bundle to the engine that runs its model: transformers or vLLM."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from llmrec.bundle import Bundle
+from llmrec.codes.bundle import CodeBundle
+from llmrec.decode.continuations import TokenEngine
+from llmrec.engines.choice import choose_engine
+from llmrec.engines.contract import Engine
+from llmrec.errors import LlmrecError
+from llmrec.export import check_export
+
+if TYPE_CHECKING:
+    from llmrec.engines.vllm.states import VllmStates
+
+
+@overload
+def open_engine(
+    bundle: Bundle, name: str = ..., device: str = ..., checkpoint: Path | None = ..., **settings: Any
+) -> Engine: ...
+@overload
+def open_engine(
+    bundle: CodeBundle, name: str = ..., device: str = ..., checkpoint: Path | None = ..., **settings: Any
+) -> TokenEngine: ...
+def open_engine(
+    bundle: Bundle | CodeBundle,
+    name: str = "auto",
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    **settings: Any,
+) -> Engine | TokenEngine:
+    """The engine for a bundle; `name` as for `engines.choice.choose_engine`, of a process that lasts.
+
+    `device` is for transformers; vLLM takes the one that it was built for, and `settings` as
+    `engines.vllm.running.Running` does. With `checkpoint`, what `llmrec export` wrote of this bundle, items
+    are rows of the checkpoint. Without it vLLM loads the merged language model alone, written to a temporary
+    directory first, and new tokens go in as embeddings: a catalogue of any size. Raises `LlmrecError` where
+    the engine cannot run.
+    """
+    if choose_engine(name) == "transformers":
+        if checkpoint is not None:
+            raise LlmrecError("an exported checkpoint is for vLLM, transformers runs the bundle itself")
+        return bundle.engine(device)
+    if checkpoint is not None:
+        check_export(checkpoint, bundle)
+    if isinstance(bundle, CodeBundle):
+        from llmrec.engines.vllm.tokens import VllmTokens
+
+        return VllmTokens(checkpoint or bundle.directory / "backbone", **settings)
+    from llmrec.engines.vllm.states import VllmStates
+
+    return _merged(bundle, settings) if checkpoint is None else VllmStates(checkpoint, **settings)
+
+
+def _merged(bundle: Bundle, settings: dict[str, Any]) -> VllmStates:
+    """VLLM with the merged model; new tokens as embeddings."""
+    from llmrec.engines.vllm.states import VllmStates
+    from llmrec.model.new_rows import NewRows
+    from llmrec.model.plain import write_backbone
+
+    model = bundle.model()
+    rows, base = NewRows.of(model, bundle.item_matrix()), model.base
+    with tempfile.TemporaryDirectory(prefix="llmrec-vllm-") as folder:
+        write_backbone(model, Path(folder))
+        del model
+        return VllmStates(Path(folder), rows, base, **settings)
