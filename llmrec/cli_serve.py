@@ -27,6 +27,10 @@ def serve(
     body: Annotated[int, typer.Option(help="Bytes of a request.")] = 1 << 20,
     page: Annotated[bool, typer.Option(help="Have a web page at /.")] = True,
     log: Annotated[bool, typer.Option(help="Log a line for each request.")] = True,
+    engine: Annotated[
+        str,
+        typer.Option(help="What runs the model: transformers, vllm, or auto (docs/engines.md)."),
+    ] = "transformers",
 ) -> None:
     """Answer over HTTP, with a web page at /; docs/serving.md."""
     from llmrec.errors import require_extra
@@ -37,7 +41,9 @@ def serve(
 
     modes = tuple(mode or ())
     run(
-        ServiceSettings(bundle, host, port, store, keys, modes, together, waiting, deadline, body, page),
+        ServiceSettings(
+            bundle, host, port, store, keys, modes, together, waiting, deadline, body, page, engine
+        ),
         log,
     )
 

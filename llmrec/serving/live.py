@@ -49,10 +49,12 @@ class Live:
 class Bundles:
     """Loads bundles and says which one answers. A request keeps the one it began with to its end."""
 
-    def __init__(self, directory: Path, modes: tuple[str, ...], metrics: Metrics) -> None:
-        """Raises `LlmrecError` for a bundle that cannot be used."""
+    def __init__(
+        self, directory: Path, modes: tuple[str, ...], metrics: Metrics, engine: str = "transformers"
+    ) -> None:
+        """`engine` as `Shop.open` takes it. Raises `LlmrecError` for a bundle that cannot be used."""
         self.root = Path(directory).absolute()
-        self._modes, self._metrics = modes, metrics
+        self._modes, self._metrics, self._engine = modes, metrics, engine
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._loaded: OrderedDict[str, Live] = OrderedDict()
         self._served: list[str] = []
@@ -80,7 +82,7 @@ class Bundles:
                     return self._loaded[key]
             shops = {}
             for mode in self._modes or (readout_of(read_manifest(directory)),):
-                shops[mode] = Shop.open(directory, mode)
+                shops[mode] = Shop.open(directory, mode, engine=self._engine)
                 _ = shops[mode].lexicon  # read now, and not when the first one asks
             live = Live(key, directory, version.number, version.log, shops)
             with self._lock:

@@ -35,7 +35,7 @@ class Service:
         """Raises `LlmrecError` for what cannot be opened."""
         self.settings, self.metrics = settings, Metrics()
         self.keys = None if settings.keys is None else KeyRing(settings.keys)
-        self.bundles = Bundles(settings.bundle, settings.modes, self.metrics)
+        self.bundles = Bundles(settings.bundle, settings.modes, self.metrics, settings.engine)
         self.store = open_store(settings.store_url)
         self.catalogue = CatalogueChanges(self.bundles, self.store)
         try:

@@ -16,7 +16,8 @@ class ServiceSettings:
     store: address of a store, "" for a SQLite file beside the bundle. keys: the file of API keys, None where
     anyone who reaches the port may ask. together: requests that one call of the model answers at most.
     waiting: requests that wait for the model at most; more are refused. deadline: seconds that a request may
-    take. body: bytes of a request. page: whether `/` has the web page.
+    take. body: bytes of a request. page: whether `/` has the web page. engine: what runs the model, one of
+    `engines.choice.ENGINES`.
     """
 
     bundle: Path
@@ -30,6 +31,7 @@ class ServiceSettings:
     deadline: float = 10.0
     body: int = 1 << 20
     page: bool = True
+    engine: str = "transformers"
 
     def __post_init__(self) -> None:
         for name in ("together", "waiting", "body"):
