@@ -133,5 +133,9 @@ def test_long_and_odd_texts_are_read_quickly(text):
     assert isinstance(parse(text, SHOP), Objective)
 
 
-def test_an_empty_catalogue_understands_prices_only():
-    assert parse("mugs under 5", Lexicon(Catalog([]))) == Objective(max_price=5, rest="mugs")
+def test_where_nothing_has_a_price_bounds_are_left_to_the_model():
+    for catalog in (Catalog([]), Catalog([Item("m", "Blue mug")], "USD")):
+        for words in ("mugs under 5", "mugs between 3 and 5 dollars", "a mug for at most $5"):
+            found = parse(words, Lexicon(catalog))
+            assert found.min_price is found.max_price is None and "5" in found.rest
+            assert not set(found.include_words) & {"5", "3", "dollar"}

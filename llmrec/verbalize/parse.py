@@ -129,6 +129,9 @@ def _read_prices(reading: Reading) -> None:
                 name in ("range_bare", "min_from") or (currency and name in ("max_after", "min_after"))
             ):
                 continue
+            if not reading.lexicon.has_prices:  # no item has one: no bound could be held
+                reading.leave(*match.span())
+                continue
             bound = grammar.amount(match, "a")
             if name.startswith("range"):
                 low, high = sorted((bound, grammar.amount(match, "b")))
