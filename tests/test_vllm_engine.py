@@ -15,7 +15,7 @@ from tiny_models import VOCABULARY, save_checkpoint, tiny_catalog, tuned
 from transformers import AutoModelForCausalLM
 
 from llmrec.decode.beam import BeamSearch, BeamSettings
-from llmrec.decode.writing import write
+from llmrec.decode.writing import stream, write
 from llmrec.engines.contract import Branching
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.engines.vllm.states import VllmStates
@@ -135,6 +135,8 @@ def test_free_texts_are_the_same(tokens, plain) -> None:
         for engine in (tokens, plain)
     )
     assert ours == theirs
+    flow = stream(tokens, PROMPTS[0], np.arange(VOCABULARY), lambda row: row[-1] < 40, 12)
+    assert list(flow) == theirs[0]
 
 
 # --- hidden states ----------------------------------------------------------------------------------------

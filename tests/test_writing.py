@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.decode.contrast import ContrastEngine
-from llmrec.decode.writing import write
+from llmrec.decode.writing import stream, write
 from llmrec.engines.table import TableEngine
 from llmrec.items.trie import Trie
 from llmrec.items.trie_building import padded
@@ -43,6 +43,14 @@ def test_texts_hold_only_what_is_allowed_and_the_first_is_the_likeliest(
         assert END not in row[:-1] and (row[-1] == END or len(row) == longest)
     for at, token in enumerate(found[0]):
         assert token == tokens[np.argmax(values(prompt, found[0][:at])[tokens])]
+    assert list(stream(ENGINE, prompt, tokens, lambda row: row[-1] == END, longest)) == found[0]
+
+
+def test_a_stream_goes_no_further_than_it_is_read():
+    asked: list[int] = []
+    flow = stream(ENGINE, [1], np.arange(12), lambda row: bool(asked.append(len(row))), 12)
+    next(flow), next(flow)
+    assert asked == [1]
 
 
 def test_draws_follow_the_probabilities():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -45,3 +45,20 @@ def write(
         if not len(going):
             break
     return found
+
+
+def stream(
+    engine: TokenEngine,
+    prompt: Sequence[int],
+    tokens: np.ndarray,
+    ended: Callable[[Sequence[int]], bool],
+    longest: int,
+) -> Iterator[int]:
+    """The likeliest continuation of `prompt`, the first of `write`, token by token as the model writes it."""
+    session = engine.begin([prompt])
+    found: list[int] = []
+    while len(found) < longest and not (found and ended(found)):
+        parent, tail = np.array([session.prefixes - 1]), np.array(found[-1:], dtype=np.int64)
+        values = session.log_probabilities(parent, [tail], tokens, whole=False)
+        found.append(int(tokens[np.argmax(values[0])]))
+        yield found[-1]
