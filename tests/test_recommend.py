@@ -111,7 +111,7 @@ def test_words_that_no_item_has_with_the_rest_are_left_to_the_model(shop: Shop, 
     assert answers.enforced == ("price at most 1 pound", "nothing that is in the history")
     assert answers.left == ('with the word "jam"', 'with the word "making"')
     assert answers.notes[0] == 'nothing in the catalogue is all of that; not enforced: "jam", "making"'
-    with pytest.raises(LlmrecError, match='"jam"; nothing that is in the history: ask for less$'):
+    with pytest.raises(LlmrecError, match='price at most 1 pound; with the word "jam": ask for less$'):
         shop.ask(user=user, filters=replace(NOTHING_SEEN, max_price=1, include_words=("jam",)))
 
 
