@@ -30,7 +30,7 @@ def serve(
     engine: Annotated[
         str,
         typer.Option(help="What runs the model: transformers, vllm, or auto (docs/engines.md)."),
-    ] = "transformers",
+    ] = "auto",
 ) -> None:
     """Answer over HTTP, with a web page at /; docs/serving.md."""
     from llmrec.errors import require_extra

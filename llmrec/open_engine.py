@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -68,3 +69,13 @@ def _merged(bundle: Bundle, settings: dict[str, Any]) -> VllmStates:
         write_backbone(model, Path(folder))
         del model
         return VllmStates(Path(folder), rows, base, **settings)
+
+
+def close_with(owner: object, engine: object) -> None:
+    """Give back what an engine holds (vLLM: its cache of keys and values) when `owner` is gone.
+
+    A service lets go of older bundles while it runs; what still answers a request keeps its owner alive.
+    """
+    close = getattr(engine, "close", None)
+    if close is not None:
+        weakref.finalize(owner, close).atexit = False  # at the end of a process all goes anyway

@@ -8,13 +8,23 @@ from llmrec.bundle import Bundle
 from llmrec.codes.bundle import CodeBundle
 from llmrec.codes.recommender import CodeRecommender
 from llmrec.language_recommender import LanguageRecommender
-from llmrec.open_engine import open_engine
+from llmrec.open_engine import close_with, open_engine
 
 
 def recommender_of(
     bundle: Bundle | CodeBundle, engine: str = "transformers", checkpoint: Path | None = None
 ) -> LanguageRecommender | CodeRecommender:
-    """What recommends with a bundle as it was made to, on this machine; see `open_engine` for the rest."""
+    """What recommends with a bundle as it was made to, on this machine; see `open_engine` for the rest.
+
+    The engine is closed when the recommender is gone.
+    """
+    found: LanguageRecommender | CodeRecommender
     if isinstance(bundle, CodeBundle):
-        return CodeRecommender(bundle, open_engine(bundle, engine, checkpoint=checkpoint))
-    return LanguageRecommender(bundle, open_engine(bundle, engine, checkpoint=checkpoint))
+        tokens = open_engine(bundle, engine, checkpoint=checkpoint)
+        found = CodeRecommender(bundle, tokens)
+        close_with(found, tokens)
+    else:
+        states = open_engine(bundle, engine, checkpoint=checkpoint)
+        found = LanguageRecommender(bundle, states)
+        close_with(found, states)
+    return found

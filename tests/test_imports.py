@@ -16,7 +16,7 @@ ORDER = [
     "errors", "files", "progress", "quiet", "stages", "data", "verbalize",
     "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
     "config", "versions", "bundle", "fit", "make_ids", "index_bundle", "language_recommender",
-    "codes", "change_items", "text", "export", "open_engine", "readouts", "finetune", "recommend", "measure",
+    "codes", "change_items", "export", "open_engine", "text", "readouts", "finetune", "recommend", "measure",
     "show", "serving", "demo", "doctor", "cli_engines", "cli_ids", "cli_items", "cli_recommend", "cli_serve",
     "cli",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ vLLM changes the process it runs in, so these tests run when they are named: pyt
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from llmrec.codes.bundle import CodeBundle
 from llmrec.codes.fitting import fit_codes
 from llmrec.codes.recommender import CodeRecommender
 from llmrec.decode.contract import Filters, Recommendation, Recommender, Request
+from llmrec.engines.vllm import running
 from llmrec.engines.vllm.tokens import VllmTokens
 from llmrec.export import export
 from llmrec.fit import fit
@@ -148,3 +150,12 @@ def test_a_shop_with_vllm_answers_the_same(bundle) -> None:
     found = [shop.ask(user, say="a bag under 3 pounds", k=5) for shop in (ours, theirs)]
     assert [each.item for each in found[0].items] == [each.item for each in found[1].items]
     ours.recommender.engine.close()
+
+
+def test_an_engine_ends_with_what_it_ran_for(bundle) -> None:
+    """As when a service lets go of an older bundle: the next engine has the room."""
+    shop = Shop.open(bundle.directory, engine="vllm")
+    assert shop.recommender.engine.running in running._open
+    del shop
+    gc.collect()
+    assert running._open == []

@@ -31,7 +31,7 @@ class ServiceSettings:
     deadline: float = 10.0
     body: int = 1 << 20
     page: bool = True
-    engine: str = "transformers"
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("together", "waiting", "body"):

@@ -19,6 +19,7 @@ from llmrec.decode.readout import Readout
 from llmrec.engines.choice import choose_engine
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.fit import item_text
+from llmrec.open_engine import close_with
 from llmrec.retrieve.grounding import THRESHOLD, Grounder
 from llmrec.text.asking import Asking, TextSettings
 from llmrec.text.free import FreeWriter
@@ -54,9 +55,10 @@ def open_text(
     grounder = open_grounder(prepared.catalog, encoder, confidence) if free else None
     runs, tokens = open_model(name, engine=engine)
     asking = Asking(prepared, tokens, templates, settings)
-    if grounder is None:
-        return data, TitleWriter(asking, runs, settings)
-    return data, FreeWriter(asking, runs, grounder)
+    writer: TitleWriter | FreeWriter
+    writer = FreeWriter(asking, runs, grounder) if grounder else TitleWriter(asking, runs, settings)
+    close_with(writer, runs)
+    return data, writer
 
 
 def open_data(source: str) -> Bundle | CodeBundle | Prepared:
