@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # vLLM pins what it stands on, so it has an environment of its own.
 VLLM_VENV ?= .venv-vllm
+# Ray brings 60 packages, and takes minutes to start on a busy machine.
+RAY_VENV ?= .venv-ray
 # What pip installs for torch, and from where (empty: the index that pip is set up with).
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
@@ -14,8 +16,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 EXTRAS_demo := train
 EXTRAS_dev := train,serve,dev
 EXTRAS_vllm := train,serve-cpu,dev
+EXTRAS_ray := train,serve,ray,dev
 
-.PHONY: demo test test-vllm lint clean
+.PHONY: demo test test-vllm test-ray lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo
@@ -32,6 +35,14 @@ test-vllm:
 run-test-vllm: $(VENV)/.installed-vllm
 	$(BIN)/python -m pytest tests/test_vllm_*.py
 
+# Ray forgets the processes that it started, which Python warns of.
+test-ray:
+	@$(MAKE) VENV="$(RAY_VENV)" run-test-ray
+
+.PHONY: run-test-ray
+run-test-ray: $(VENV)/.installed-ray
+	$(BIN)/python -m pytest -W "ignore:subprocess:ResourceWarning" tests/test_ray.py
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -39,7 +50,7 @@ lint: $(VENV)/.installed-dev
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	for venv in "$(VENV)" "$(VLLM_VENV)"; do \
+	for venv in "$(VENV)" "$(VLLM_VENV)" "$(RAY_VENV)"; do \
 		if [ -e "$$venv/pyvenv.cfg" ]; then rm -rf "$$venv"; fi; done
 
 $(BIN)/python:

@@ -10,6 +10,7 @@ import typer
 from llmrec.cli_engines import doctor, export
 from llmrec.cli_ids import ids
 from llmrec.cli_items import items
+from llmrec.cli_ray import ray_batch, ray_serve
 from llmrec.cli_recommend import ids_of, recommend
 from llmrec.cli_serve import batch, keys, serve
 from llmrec.errors import LlmrecError, explain_missing
@@ -175,6 +176,8 @@ def index(
 app.command()(recommend)
 app.command()(serve)
 app.command()(batch)
+app.command()(ray_batch)
+app.command()(ray_serve)
 app.command()(export)
 app.command()(doctor)
 

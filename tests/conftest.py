@@ -25,9 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """vLLM changes the process it runs in: its tests run in one of their own, when they are named."""
-    alone = collection_path.name.startswith("test_vllm_")
-    return True if alone and not any("test_vllm_" in name for name in config.args) else None
+    """vLLM changes its process and Ray is seldom installed: their tests run alone, when they are named."""
+    alone = next((each for each in ("test_vllm_", "test_ray") if collection_path.name.startswith(each)), None)
+    return True if alone and not any(alone in name for name in config.args) else None
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ ORDER = [
     "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
     "config", "versions", "bundle", "fit", "make_ids", "index_bundle", "language_recommender",
     "codes", "change_items", "export", "open_engine", "text", "readouts", "finetune", "recommend", "measure",
-    "show", "serving", "demo", "doctor", "cli_engines", "cli_ids", "cli_items", "cli_recommend", "cli_serve",
-    "cli",
+    "show", "serving", "demo", "doctor", "cli_engines", "cli_ids", "cli_items", "cli_ray", "cli_recommend",
+    "cli_serve", "cli",
 ]  # fmt: skip
 
 # The only places that import a package; a name stands for the module and all below it.
@@ -44,6 +44,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "bm25s": ("retrieve",),
     "matplotlib": ("evaluate",),
     "vllm": ("engines.vllm",),
+    "ray": ("serving.on_ray",),
     "fastapi": ("serving",),
     "uvicorn": ("serving",),
     "starlette": ("serving",),
@@ -178,6 +179,7 @@ def plant(root: Path, files: dict[str, str]) -> list[str]:
         ("llmrec/baselines/sasrecent.py", "import torch", "torch is imported outside"),
         ("llmrec/verbalize/render.py", "from transformers import AutoTokenizer", "transformers is imported"),
         ("llmrec/engines/local.py", "from vllm import LLM", "vllm is imported outside"),
+        ("llmrec/serving/run.py", "from ray import serve", "ray is imported outside"),
         ("llmrec/cli.py", "import fastapi", "fastapi is imported outside"),
         ("llmrec/bundle.py", "import pickle", "pickle is imported outside"),
         ("llmrec/model/tuned.py", "import finetune.retrieval", "the library imports finetune"),

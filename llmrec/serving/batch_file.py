@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,10 @@ from llmrec.serving.schemas import Ask
 _DIGEST = 16
 
 
+Rows = list[dict[str, Any]]
+"""What is said to some lines, in their order: the digest of a request and its list, or a problem."""
+
+
 def run_batch(
     bundle: Path,
     requests: Path,
@@ -42,25 +46,53 @@ def run_batch(
     stay as they are. `say` is told the number of answers and how many a second came. Raises `LlmrecError`
     when `out` has answers to other requests, or another run writes it.
     """
+
+    def rows(source: BinaryIO) -> Iterator[Rows]:
+        answerer = Answerer(bundle, modes)
+        return (answerer(lines) for lines in iter(lambda: list(islice(source, together)), []))
+
+    return write_answers(requests, out, rows, say)
+
+
+def write_answers(
+    requests: Path,
+    out: Path,
+    answer: Callable[[BinaryIO], Iterator[Rows]],
+    say: Callable[[int, float], None],
+) -> int:
+    """`run_batch` with any way to answer: `answer` is given the file at the first line without an answer."""
     try:
         source = requests.open("rb")
     except OSError as error:
         raise LlmrecError(f"{requests} cannot be read: {error.strerror}") from error
     with source, only_writer(out):
         done = _done(out, source)
-        metrics = Metrics()
-        live, answering = Bundles(bundle, modes, metrics).current, Answering(metrics)
+        answers = answer(source)
         start, first = time.monotonic(), done
         with out.open("ab") as target:
-            while lines := list(islice(source, together)):
-                for line, told in zip(lines, _answers(live, answering, lines), strict=True):
+            for rows in answers:
+                for row in rows:
                     done += 1
-                    row = {"line": done, "request": _digest(line), **told}
-                    target.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+                    told = {"line": done, **row}
+                    target.write(json.dumps(told, ensure_ascii=False, allow_nan=False).encode() + b"\n")
                 target.flush()
                 say(done, (done - first) / max(time.monotonic() - start, 1e-9))
             os.fsync(target.fileno())
     return done
+
+
+class Answerer:
+    """An open bundle that answers lines."""
+
+    def __init__(self, bundle: Path, modes: tuple[str, ...] = ()) -> None:
+        """Raises `LlmrecError` for a bundle that cannot be used."""
+        metrics = Metrics()
+        self._live, self._answering = Bundles(bundle, modes, metrics).current, Answering(metrics)
+
+    def __call__(self, lines: Sequence[bytes]) -> Rows:
+        """What is said to some lines; the model reads them together."""
+        told = _answers(self._live, self._answering, lines)
+        return [{"request": _digest(line), **each} for line, each in zip(lines, told, strict=True)]
 
 
 def _done(out: Path, source: BinaryIO) -> int:
@@ -90,7 +122,7 @@ def _digest(line: bytes) -> str:
     return hashlib.sha256(line.rstrip(b"\r\n")).hexdigest()[:_DIGEST]
 
 
-def _answers(live: Live, answering: Answering, lines: list[bytes]) -> Iterator[dict[str, Any]]:
+def _answers(live: Live, answering: Answering, lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     """What is said to each of some lines."""
     asked = [_asked(live, line) for line in lines]
     jobs = [None if isinstance(each, dict) else Job(each[1], float("inf")) for each in asked]
