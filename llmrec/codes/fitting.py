@@ -12,6 +12,7 @@ import numpy as np
 
 from llmrec.bundle import check_place
 from llmrec.codes.bundle import CodeBundle, write_code_bundle
+from llmrec.codes.starting import start_codes
 from llmrec.config import Recipe
 from llmrec.data.prepared import Prepared
 from llmrec.decode.beam import BeamSearch, BeamSettings
@@ -99,9 +100,15 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
             claim(prepared)
     torch.manual_seed(recipe.train.seed)
     model, mark = new_code_model(
-        recipe.model_settings, prompts.tokens, items.answers, ids.codes, recipe.train.dropout
+        recipe.model_settings,
+        prompts.tokens,
+        items.answers,
+        ids.codes,
+        recipe.train.dropout,
+        recipe.codes.start == "events",
     )
-    examples = ExampleTable(table)
+    examples, questions = ExampleTable(table), questions_of(recipe, builder, goals, prepared)
+    start_codes(recipe, prepared, model, prompts, ids.codes, examples, questions)
     trainer = CodeTrainer(
         CodeLoss(model, items.words, recipe.loss.label_smoothing, recipe.codes.beam_aware),
         recipe.codes.tasks,
@@ -109,7 +116,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
         prompts.sequences,
         items,
         recipe.prompt.items == "token",
-        questions_of(recipe, builder, goals, prepared),
+        questions,
         finder(prompts, recipe.codes.beam),
         recipe.train,
         workspace / "run",

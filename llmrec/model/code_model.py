@@ -18,6 +18,7 @@ from llmrec.model.attention import attention_inputs
 from llmrec.model.code_adapters import adapt_for_codes, make_room, plain_table, set_rows, tied, trained_rows
 from llmrec.model.code_rows import code_rows
 from llmrec.model.code_tokens import CodeTokens
+from llmrec.model.history_layer import append_history_layer
 from llmrec.model.pretrained import load_backbone
 from llmrec.model.settings import ModelSettings
 
@@ -54,6 +55,16 @@ class CodeModel(nn.Module):
         """The rows [tokens, hidden] of the new tokens in the input's table."""
         return trained_rows(self.language_model.get_input_embeddings())
 
+    @property
+    def output_rows(self) -> nn.Parameter:
+        """The rows [tokens, hidden] of the new tokens in the output's table; `rows` where one serves both."""
+        return trained_rows(self.language_model.get_output_embeddings())
+
+    @property
+    def caps_logits(self) -> bool:
+        """Whether logits are bounded (Gemma 2)."""
+        return self._softcap is not None
+
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings [..., hidden] of ids [...]."""
         table = plain_table(self.language_model.get_input_embeddings())
@@ -79,8 +90,7 @@ class CodeModel(nn.Module):
         """Logits [n, codes of the level], float32, after states [n, hidden]."""
         starts = self.tokens.starts
         own = slice(starts[level] - self.tokens.first, starts[level + 1] - self.tokens.first)
-        rows = trained_rows(self.language_model.get_output_embeddings())
-        return self._capped(functional.linear(states.float(), rows[own].float()))
+        return self._capped(functional.linear(states.float(), self.output_rows[own].float()))
 
     def word_logits(self, states: Tensor, words: Tensor) -> Tensor:
         """Logits [n, words], float32, of `words` int64, ids of the base model, after states [n, hidden]."""
@@ -137,14 +147,18 @@ def new_code_model(
     texts: Sequence[Sequence[int]],
     codes: np.ndarray,
     dropout: float,
+    history_layer: bool = False,
 ) -> tuple[CodeModel, str]:
     """An untrained model and the fingerprint of its base; rows start as `code_rows` says.
 
     `texts` are the ids of each item's words, `codes` int [items, levels]. What is random is drawn from
-    torch's generator. Raises `LlmrecError` for a base model that cannot learn codes.
+    torch's generator. With `history_layer` there is a layer more behind those of the base, which adds nothing
+    yet (`model.history_layer`). Raises `LlmrecError` for a base model that cannot learn codes.
     """
     base = load_backbone(settings.name, layers=settings.layers, random=settings.random)
     mark = fingerprint(base)
+    if history_layer:
+        append_history_layer(base)
     make_room(base, tokens)
     tables = [base.get_input_embeddings().weight.detach()]
     if not tied(base):

@@ -8,6 +8,7 @@ from llmrec.errors import LlmrecError
 from llmrec.items.quantise.settings import QuantiserSettings
 
 FORMS = ("none", "penalty", "weight")
+STARTS = ("words", "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class CodeSettings:
     `levels`, `collisions` and `vectors`, as that command makes them. tasks: weights. aligned: share of passes
     over a history that come with one example of each of the last three tasks. titles: newest items whose
     titles are read in the last one. beam: prefixes kept when items are searched, in validation and later.
-    questions: validation prompts of a kind, at most.
+    questions: validation prompts of a kind, at most. start: what an untrained model knows of codes: `words`,
+    what their items say; `events`, also who takes them together, by a layer more (`model.history_layer`).
     """
 
     ids: str | None = None
@@ -87,6 +89,7 @@ class CodeSettings:
     titles: int = 6
     beam: int = 20
     questions: int = 2000
+    start: str = "words"
     beam_aware: BeamAware = field(default_factory=BeamAware)
 
     def __post_init__(self) -> None:
@@ -95,6 +98,8 @@ class CodeSettings:
         for name in ("titles", "beam", "questions"):
             if getattr(self, name) < 1:
                 raise LlmrecError(f"codes: {name} is {getattr(self, name)}, it must be at least 1")
+        if self.start not in STARTS:
+            raise LlmrecError(f"codes: start is {self.start!r}, it must be one of: {', '.join(STARTS)}")
         if self.ids is None:
             self.quantised()  # a mistake is an error before the work
 

@@ -1,0 +1,71 @@
+"""Where a model that writes codes starts, before it trains (`tune.code_start`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmrec.config import Recipe
+from llmrec.data.prepared import Prepared
+from llmrec.items.collaborative import collaborative_vectors
+from llmrec.progress import note
+
+if TYPE_CHECKING:
+    from llmrec.model.code_model import CodeModel
+    from llmrec.model.code_tokens import CodePrompts
+    from llmrec.tune.code_training import Question
+    from llmrec.tune.examples import ExampleTable
+    from llmrec.tune.passages import CodeBatch
+
+_HISTORIES, _QUESTIONS = 256, 512
+"""How many are looked at."""
+
+
+def start_codes(
+    recipe: Recipe,
+    prepared: Prepared,
+    model: CodeModel,
+    prompts: CodePrompts,
+    codes: np.ndarray,
+    examples: ExampleTable,
+    questions: Mapping[str, Sequence[Question]],
+) -> None:
+    """Codes start as likely as they are in the train fold or, where the recipe says so, from its events.
+
+    The same in every process. Without validation questions how much events count is chosen on histories that
+    they know, which is more than they should.
+    """
+    from llmrec.model.history_layer import HistoryLayer
+    from llmrec.tune.code_start import code_vectors, level_rows, level_shares, start_from_events
+
+    train, sizes = prepared.train(recipe.split), prompts.tokens.sizes
+    counts = np.bincount(train.items, minlength=len(prepared.catalog))
+    rng = np.random.default_rng(recipe.train.seed)
+    drawn = rng.permutation(len(examples))[:_HISTORIES]
+    if not len(drawn):
+        return
+    read = batch_of([examples[int(row)] for row in drawn], prompts, recipe)
+    shares = level_shares(codes, counts, sizes)
+    if recipe.codes.start == "words":
+        level_rows(model, read, shares)
+        return
+    asked = read
+    if some := questions.get("plain") or next((each for each in questions.values() if each), None):
+        chosen = rng.permutation(len(some))[:_QUESTIONS]
+        asked = batch_of([some[int(at)][0] for at in chosen], prompts, recipe)
+    width = HistoryLayer(model.language_model).width
+    vectors = code_vectors(collaborative_vectors(train, len(prepared.catalog), width), codes, sizes)
+    model.eval()
+    loss = start_from_events(model, vectors, read, asked, shares)
+    model.train()
+    note(f"codes: events are written into a layer, validation loss of a code {loss:.3f}")
+
+
+def batch_of(examples: Sequence[object], prompts: CodePrompts, recipe: Recipe) -> CodeBatch:
+    """Some examples without the tasks about items."""
+    from llmrec.tune.passages import collate_passages, passage
+
+    heads = recipe.prompt.items == "token"
+    return collate_passages([passage(each, prompts.sequences, heads) for each in examples])  # type: ignore[arg-type]
