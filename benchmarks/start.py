@@ -14,24 +14,9 @@ import numpy as np
 
 from llmrec.data.prepared import Prepared
 from llmrec.evaluate.page import table
+from llmrec.evaluate.vector_figures import questions_of, vector_figures
 from llmrec.fit import text_vectors
 from llmrec.items import collaborative
-
-RECENT = 30
-
-
-def figures(vectors: np.ndarray, histories: list[np.ndarray], targets: np.ndarray) -> tuple[float, float]:
-    """recall@10 and ndcg@10 of the validation questions."""
-    ranks = []
-    for history, target in zip(histories, targets, strict=True):
-        newest = history[::-1][:RECENT]
-        user = (vectors[newest] / np.arange(1, len(newest) + 1)[:, None]).sum(0)
-        scores = vectors @ user
-        wanted = scores[target]
-        scores[history] = -np.inf
-        ranks.append(int((scores > wanted).sum()))
-    rank = np.array(ranks)
-    return float((rank < 10).mean()), float(np.where(rank < 10, 1 / np.log2(rank + 2.0), 0.0).mean())
 
 
 def main() -> None:
@@ -47,14 +32,11 @@ def main() -> None:
     options = parser.parse_args()
     prepared = Prepared(options.prepared)
     train, items = prepared.train("leave-last-out"), len(prepared.catalog)
-    cases = prepared.cases("leave-last-out", "valid")
-    chosen = np.random.default_rng(0).permutation(len(cases))[: options.questions]
-    histories = [prepared.histories.items_of(cases[at].user)[: cases[at].cut] for at in chosen]
-    targets = np.array([cases[at].target for at in chosen])
+    histories, targets = questions_of(prepared, "leave-last-out", options.questions)
     rows = []
 
     def add(start: str, vectors: np.ndarray) -> None:
-        recall, ndcg = figures(vectors, histories, targets)
+        recall, ndcg = vector_figures(vectors, histories, targets)
         rows.append((start, f"{recall:.4f}", f"{ndcg:.4f}"))
 
     usual = collaborative.POWER, collaborative.LENGTHS
