@@ -15,14 +15,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.bundle import Bundle
+from llmrec.codes.bundle import open_bundle
 from llmrec.config import changed, load_recipe
 from llmrec.data.prepared import Prepared
 from llmrec.evaluate.environment import environment
 from llmrec.evaluate.page import table
 from llmrec.evaluate.report import read_report, write_report
 from llmrec.files import write_text
-from llmrec.fit import fit
+from llmrec.finetune import finetune
 from llmrec.measure import measure
 
 FIGURES = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")
@@ -38,8 +38,8 @@ def rows_of(
     if not report.is_file():
         bundle = place / "bundle"
         if not (bundle / "manifest.json").is_file():
-            fit(changed(load_recipe(recipe), str(prepared), str(bundle), seed))
-        measure(Bundle(bundle), place / "evaluation", baselines, wish_questions=0, seed=seed)
+            finetune(changed(load_recipe(recipe), str(prepared), str(bundle), seed))
+        measure(open_bundle(bundle), place / "evaluation", baselines, wish_questions=0, seed=seed)
     found: list[dict[str, Any]] = read_report(report)["rows"]
     return found
 
