@@ -31,7 +31,7 @@ _EXTRAS = {
         "accelerate", "bm25s", "datasets", "faiss", "gguf", "implicit", "matplotlib", "peft", "safetensors",
         "scipy", "tensorboard", "torch", "transformers",
     ),
-    "serve": ("fastapi", "httpx", "prometheus_client", "psycopg", "redis", "uvicorn"),
+    "serve": ("fastapi", "fastapi_offline", "httpx", "prometheus_client", "psycopg", "redis", "uvicorn"),
     "serve-cpu": ("vllm",),
 }  # fmt: skip
 

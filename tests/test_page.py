@@ -164,3 +164,18 @@ def test_for_keyboard_and_screen_reader(page: Chrome):
         "python",
     } <= reached
     assert page.execute_script("return document.documentElement.lang") == "en"
+
+
+def test_the_page_of_the_api_needs_no_internet(browser: Chrome, service: Served, tmp_path: Path):
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get_log("browser")  # what pages before it had to say
+    browser.get(service.url + "/docs")
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".opblock"))
+    shown = {each.text for each in browser.find_elements(By.CSS_SELECTOR, ".opblock-summary-path")}
+    assert {"/v1/recommend", "/v1/events", "/v1/chat/completions"} <= {
+        each.replace("\u200b", "") for each in shown
+    }
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+    assert loaded and all(each.startswith(service.url) or each.startswith("data:") for each in loaded)
+    assert browser.save_screenshot(str(tmp_path / "docs.png"))
+    assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []

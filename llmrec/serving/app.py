@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,9 @@ from llmrec.serving.service import Service
 from llmrec.serving.settings import ServiceSettings
 
 PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
+DOCS = {"/docs": "docs.html", "/docs/docs.js": "docs.js"}
+SWAGGER = {f"/docs/{name}": name for name in ("swagger-ui.css", "swagger-ui-bundle.js")}
+"""Files of Swagger UI, as the package fastapi_offline brings them: no page loads anything from elsewhere."""
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
@@ -39,14 +42,19 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         version=__version__,
         description="Recommendations by a language model: what a wish says about items is enforced exactly.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = own
     problems.install(app)
     for router in (asking_routes.router, chat.router, telling_routes.write, telling_routes.admin):
         app.include_router(router)
     _watched(app)
+    own_files = Path(str(resources.files("llmrec.serving") / "page"))
     if settings.page:
-        _page(app)
+        _files(app, own_files, PAGE)
+    _files(app, own_files, DOCS)
+    _files(app, Path(str(resources.files("fastapi_offline") / "static")), SWAGGER)
     app.add_middleware(Guard, metrics=own.metrics, body=settings.body, local=settings.keys is None)
     return app
 
@@ -71,10 +79,9 @@ def _watched(app: FastAPI) -> None:
         return Response(own.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _page(app: FastAPI) -> None:
-    """The web page: three files, no others."""
-    folder = Path(str(resources.files("llmrec.serving") / "page"))
-    for path, name in PAGE.items():
+def _files(app: FastAPI, folder: Path, names: Mapping[str, str]) -> None:
+    """Files of a page by their paths, no others."""
+    for path, name in names.items():
 
         def send(name: str = name) -> FileResponse:
             media = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
