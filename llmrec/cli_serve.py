@@ -7,6 +7,9 @@ import typer
 
 keys = typer.Typer(no_args_is_help=True, help="API keys of a service: make them, list them, revoke them.")
 
+EngineOption = Annotated[
+    str, typer.Option(help="What runs the model: transformers, vllm, or auto (docs/engines.md).")
+]
 KeysPath = Annotated[Path, typer.Argument(help="The file of keys; only hashes are in it.")]
 
 
@@ -27,10 +30,7 @@ def serve(
     body: Annotated[int, typer.Option(help="Bytes of a request.")] = 1 << 20,
     page: Annotated[bool, typer.Option(help="Have a web page at /.")] = True,
     log: Annotated[bool, typer.Option(help="Log a line for each request.")] = True,
-    engine: Annotated[
-        str,
-        typer.Option(help="What runs the model: transformers, vllm, or auto (docs/engines.md)."),
-    ] = "auto",
+    engine: EngineOption = "auto",
 ) -> None:
     """Answer over HTTP, with a web page at /; docs/serving.md."""
     from llmrec.errors import require_extra
@@ -56,6 +56,7 @@ def batch(
         list[str] | None, typer.Option(help="Modes, the first by default; as `llmrec recommend`.")
     ] = None,
     together: Annotated[int, typer.Option(min=1, help="Requests that one call of the model answers.")] = 32,
+    engine: EngineOption = "auto",
 ) -> None:
     """Answer a file of requests of any size, a line each; goes on where it stopped."""
     from llmrec.errors import require_extra
@@ -73,6 +74,7 @@ def batch(
             tuple(mode or ()),
             together,
             lambda done, rate: shown.update(f"{done:,} answers, {rate:,.1f} a second"),
+            engine,
         )
     typer.echo(f"wrote {out}: {count:,} answers")
 

@@ -44,3 +44,5 @@ def test_a_file_is_answered_and_gone_on_with(tiny_bundle: Path, tmp_path: Path, 
     code, _, error = run(*command)
     assert code == 2 and "has answers to other requests (line 1)" in error
     assert "cannot be read" in run("batch", tiny_bundle, tmp_path / "none", "--out", out)[2]
+    code, _, error = run("batch", tiny_bundle, requests, "--out", tmp_path / "new.jsonl", "--engine", "vlm")
+    assert code == 2 and "auto, transformers, vllm" in error

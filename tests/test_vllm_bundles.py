@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -150,6 +151,22 @@ def test_a_shop_with_vllm_answers_the_same(bundle) -> None:
     found = [shop.ask(user, say="a bag under 3 pounds", k=5) for shop in (ours, theirs)]
     assert [each.item for each in found[0].items] == [each.item for each in found[1].items]
     ours.recommender.engine.close()
+
+
+def test_a_file_of_requests_is_answered_the_same(bundle, tmp_path) -> None:
+    from llmrec.serving.batch_file import run_batch
+
+    requests = tmp_path / "requests.jsonl"
+    users = bundle.prepared.histories.users[:5]
+    lines = [json.dumps({"user": user, "words": words, "k": 4}) for user in users for words in WISHES]
+    requests.write_text("\n".join(lines) + "\n")
+    found = []
+    for engine in ("transformers", "vllm"):
+        out = tmp_path / f"{engine}.jsonl"
+        assert run_batch(bundle.directory, requests, out, engine=engine) == len(lines)
+        answers = [json.loads(line) for line in out.read_text().splitlines()]
+        found.append([[item["item"] for item in answer["items"]] for answer in answers])
+    assert found[0] == found[1]
 
 
 def test_an_engine_ends_with_what_it_ran_for(bundle) -> None:

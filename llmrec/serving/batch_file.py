@@ -39,16 +39,18 @@ def run_batch(
     modes: tuple[str, ...] = (),
     together: int = 32,
     say: Callable[[int, float], None] = lambda count, rate: None,
+    engine: str = "transformers",
 ) -> int:
     """Answer each line of `requests` (a body of `/v1/recommend`) with one of `out`; how many there are now.
 
     A line that cannot be answered gives a problem. Lines that `out` has already, from a run that stopped,
-    stay as they are. `say` is told the number of answers and how many a second came. Raises `LlmrecError`
-    when `out` has answers to other requests, or another run writes it.
+    stay as they are. `say` is told the number of answers and how many a second came; `engine` as in
+    `open_engine`. Raises `LlmrecError` where that cannot run, when `out` has answers to other requests, or
+    another run writes it.
     """
 
     def rows(source: BinaryIO) -> Iterator[Rows]:
-        answerer = Answerer(bundle, modes)
+        answerer = Answerer(bundle, modes, engine)
         return (answerer(lines) for lines in iter(lambda: list(islice(source, together)), []))
 
     return write_answers(requests, out, rows, say)
@@ -84,10 +86,10 @@ def write_answers(
 class Answerer:
     """An open bundle that answers lines."""
 
-    def __init__(self, bundle: Path, modes: tuple[str, ...] = ()) -> None:
-        """Raises `LlmrecError` for a bundle that cannot be used."""
+    def __init__(self, bundle: Path, modes: tuple[str, ...] = (), engine: str = "transformers") -> None:
+        """Raises `LlmrecError` for a bundle or an engine that cannot be used."""
         metrics = Metrics()
-        self._live, self._answering = Bundles(bundle, modes, metrics).current, Answering(metrics)
+        self._live, self._answering = Bundles(bundle, modes, metrics, engine).current, Answering(metrics)
 
     def __call__(self, lines: Sequence[bytes]) -> Rows:
         """What is said to some lines; the model reads them together."""
