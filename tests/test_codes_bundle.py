@@ -50,26 +50,38 @@ def copy(code_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("base", "adapter"),
+    ("base", "adapter", "start"),
     [
-        ("llama", {"kind": "lora", "rank": 2}),
-        ("gpt2", {"kind": "lora", "rank": 2}),  # one table for the input and the output
-        ("qwen3", {"kind": "prompt", "tokens": 3}),
-        ("gemma3", {"kind": "full"}),
-        ("llama", {"kind": "none"}),
+        ("llama", {"kind": "lora", "rank": 2}, "words"),
+        ("gpt2", {"kind": "lora", "rank": 2}, "words"),  # one table for the input and the output
+        ("qwen3", {"kind": "prompt", "tokens": 3}, "words"),
+        ("gemma3", {"kind": "full"}, "words"),
+        ("llama", {"kind": "none"}, "words"),
+        ("qwen3", {"kind": "full"}, "events"),
     ],
 )
 def test_the_checkpoint_that_is_written_is_the_model_that_was_trained(
-    shop: Prepared, checkpoints: dict[str, Path], tmp_path: Path, base: str, adapter: dict[str, object]
+    shop: Prepared,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    base: str,
+    adapter: dict[str, object],
+    start: str,
 ) -> None:
     train = {"epochs": 2, "batch": 8, "dropout": 0.1, "precision": "no", "learning_rate": 0.01}
     recipe = code_recipe(
-        shop.directory, tmp_path / "out", checkpoints[base], adapter=adapter, codes=LEVELS, train=train
+        shop.directory,
+        tmp_path / "out",
+        checkpoints[base],
+        adapter=adapter,
+        codes={**LEVELS, "start": start, "vectors": "events"},
+        train=train,
     )
     bundle = fit_codes(recipe)
     tokens, ids = bundle.tokens(), bundle.ids()
     texts = [[tokens.tokenizer.bos_token_id or 0]] * len(ids)
-    trained, _ = new_code_model(recipe.model_settings, tokens.tokens, texts, ids.codes, 0.0)
+    more = start == "events"
+    trained, _ = new_code_model(recipe.model_settings, tokens.tokens, texts, ids.codes, 0.0, more)
     untrained = logits_of(trained.eval().backbone, prompt := tokens.sequences[:5].ravel().tolist())
     load_trainable(trained, load_file(tmp_path / "out.work" / "run" / "best.safetensors"))
     wanted = logits_of(trained.backbone, prompt)
@@ -213,3 +225,31 @@ def test_a_base_that_has_codes_already_is_refused(shop: Prepared, code_bundle: P
         fit_codes(code_recipe(shop.directory, tmp_path / "out", base, codes=LEVELS))
     recipe = json.loads((code_bundle / "manifest.json").read_text())["recipe"]
     assert recipe["readout"] == "codes"
+
+
+def test_a_model_that_starts_from_the_events_is_tuned_in_every_way(
+    shop: Prepared, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """What is not trained of the layer that was added is in the checkpoint too."""
+    train = {"epochs": 1, "batch": 8, "precision": "no"}
+    codes = {**LEVELS, "start": "events", "vectors": "text+events"}
+    for kind in ("lora", "prompt", "none"):
+        out = tmp_path / kind
+        recipe = code_recipe(
+            shop.directory, out, checkpoints["llama"], adapter={"kind": kind}, codes=codes, train=train
+        )
+        bundle = fit_codes(recipe)
+        layer = load_backbone(bundle.directory / "backbone").get_decoder().layers[2].self_attn
+        assert layer.v_proj.weight.abs().max() > 0 and layer.o_proj.weight.abs().max() > 0
+        found = CodeRecommender(bundle).recommend([Request(shop.histories.history(0), user=0)], 5)
+        assert len({each.item for each in found[0]}) == 5
+
+
+def test_a_base_that_cannot_start_from_the_events_is_refused(
+    shop: Prepared, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    codes = {**LEVELS, "start": "events"}
+    with pytest.raises(LlmrecError, match="choose start: words"):
+        fit_codes(code_recipe(shop.directory, tmp_path / "out", checkpoints["gpt2"], codes=codes))
+    with pytest.raises(LlmrecError, match="start is 'evnts', it must be one of: words, events"):
+        code_recipe(shop.directory, tmp_path / "out", checkpoints["llama"], codes={"start": "evnts"})

@@ -108,7 +108,8 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
         recipe.codes.start == "events",
     )
     examples, questions = ExampleTable(table), questions_of(recipe, builder, goals, prepared)
-    start_codes(recipe, prepared, model, prompts, ids.codes, examples, questions)
+    find = finder(prompts, recipe.codes.beam)
+    start_codes(recipe, prepared, model, prompts, ids.codes, examples, questions, find)
     trainer = CodeTrainer(
         CodeLoss(model, items.words, recipe.loss.label_smoothing, recipe.codes.beam_aware),
         recipe.codes.tasks,
@@ -117,7 +118,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
         items,
         recipe.prompt.items == "token",
         questions,
-        finder(prompts, recipe.codes.beam),
+        find,
         recipe.train,
         workspace / "run",
     )

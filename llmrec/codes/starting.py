@@ -15,11 +15,11 @@ from llmrec.progress import note
 if TYPE_CHECKING:
     from llmrec.model.code_model import CodeModel
     from llmrec.model.code_tokens import CodePrompts
-    from llmrec.tune.code_training import Question
+    from llmrec.tune.code_training import Find, Question
     from llmrec.tune.examples import ExampleTable
     from llmrec.tune.passages import CodeBatch
 
-_HISTORIES, _QUESTIONS = 256, 512
+_HISTORIES, _QUESTIONS = 256, 400
 """How many are looked at."""
 
 
@@ -31,14 +31,16 @@ def start_codes(
     codes: np.ndarray,
     examples: ExampleTable,
     questions: Mapping[str, Sequence[Question]],
+    find: Find,
 ) -> None:
     """Codes start as likely as they are in the train fold or, where the recipe says so, from its events.
 
-    The same in every process. Without validation questions how much events count is chosen on histories that
-    they know, which is more than they should.
+    The same in every process. How much events count is chosen by what `find` makes of validation questions
+    or, without any, by the loss on histories that they know, which is more than they should.
     """
     from llmrec.model.history_layer import HistoryLayer
-    from llmrec.tune.code_start import code_vectors, level_rows, level_shares, start_from_events
+    from llmrec.tune.code_start import code_vectors, level_rows, level_shares, loss_of, start_from_events
+    from llmrec.tune.validation import ndcg_at_10
 
     train, sizes = prepared.train(recipe.split), prompts.tokens.sizes
     counts = np.bincount(train.items, minlength=len(prepared.catalog))
@@ -51,16 +53,19 @@ def start_codes(
     if recipe.codes.start == "words":
         level_rows(model, read, shares)
         return
-    asked = read
-    if some := questions.get("plain") or next((each for each in questions.values() if each), None):
-        chosen = rng.permutation(len(some))[:_QUESTIONS]
-        asked = batch_of([some[int(at)][0] for at in chosen], prompts, recipe)
     width = HistoryLayer(model.language_model).width
     vectors = code_vectors(collaborative_vectors(train, len(prepared.catalog), width), codes, sizes)
+    some = questions.get("plain") or next((each for each in questions.values() if each), [])
+    chosen = [some[int(at)] for at in rng.permutation(len(some))[:_QUESTIONS]]
+
+    def cost(model: CodeModel) -> float:
+        return -ndcg_at_10(find(model, chosen)) if chosen else loss_of(model, read)
+
     model.eval()
-    loss = start_from_events(model, vectors, read, asked, shares)
+    found = start_from_events(model, vectors, read, shares, cost)
     model.train()
-    note(f"codes: events are written into a layer, validation loss of a code {loss:.3f}")
+    said = f"ndcg@10 {-found:.4f} on {len(chosen)} validation questions" if chosen else f"loss {found:.3f}"
+    note(f"codes: the events are written into a layer, {said}")
 
 
 def batch_of(examples: Sequence[object], prompts: CodePrompts, recipe: Recipe) -> CodeBatch:

@@ -8,7 +8,7 @@ of guessing. Here they begin beside these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from llmrec.model.code_model import CodeModel
 from llmrec.model.history_layer import HistoryLayer
 from llmrec.tune.passages import CodeBatch
 
-_SCALES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+_SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Spreads of logits that are tried."""
 _LOUD = 64
 """Directions in which states differ most, that rows of codes leave out."""
@@ -100,13 +100,18 @@ def level_rows(model: CodeModel, batch: CodeBatch, shares: Sequence[Tensor]) -> 
 
 @torch.no_grad()
 def start_from_events(
-    model: CodeModel, vectors: Tensor, read: CodeBatch, asked: CodeBatch, shares: Sequence[Tensor]
+    model: CodeModel,
+    vectors: Tensor,
+    read: CodeBatch,
+    shares: Sequence[Tensor],
+    cost: Callable[[CodeModel], float],
 ) -> float:
-    """Write the history layer of `model` and the rows of its codes; returns the loss on `asked` then.
+    """Write the history layer of `model` and the rows of its codes; returns what `cost` then is.
 
     `vectors` float32 [codes, width] are those of `code_vectors`, `width` at most the layer's; `read` has
-    histories as they train, `asked` questions whose answers the vectors do not know: they choose how much
-    vectors count. `shares` as in `level_rows`.
+    histories as they train, `shares` as in `level_rows`. `cost` chooses how much vectors count: it should
+    ask what the vectors do not know, and how items rank rather than the loss, which a few overconfident
+    answers rule.
     """
     layer = HistoryLayer(model.language_model)
     vectors = functional.pad(vectors, (0, layer.width - vectors.shape[1])).to(model.rows)
@@ -131,7 +136,7 @@ def start_from_events(
     longest = int(read.positions.max()) + 1
     layer.write_looks(solved[:, 0], solved[:, 1], longest, len(model.tokens.sizes))
     layer.write_values(solved[:, 2:].T)
-    return _scaled(model, layer, quiet, scaled, (read, asked), shares)
+    return _scaled(model, layer, quiet, scaled, read, shares, cost)
 
 
 def _scaled(
@@ -139,11 +144,11 @@ def _scaled(
     layer: HistoryLayer,
     quiet: Tensor,
     vectors: Tensor,
-    batches: tuple[CodeBatch, CodeBatch],
+    read: CodeBatch,
     shares: Sequence[Tensor],
+    cost: Callable[[CodeModel], float],
 ) -> float:
-    """Try how much the layer adds and keep what suits questions best; returns their loss."""
-    read, asked = batches
+    """Try how much the layer adds and keep what costs least; returns that cost."""
     decoder: Any = model.language_model.get_decoder()
     gains = decoder.norm.weight.float()[:, None] * quiet
     # What is added, times the gains of the last norm, times rows, shall be a product of vectors.
@@ -155,7 +160,7 @@ def _scaled(
     for scale in _SCALES:
         layer.write_output(output * (scale / unit))
         level_rows(model, read, shares)
-        tried[scale] = loss_of(model, asked)
+        tried[scale] = cost(model)
     best = min(tried, key=lambda scale: tried[scale])
     layer.write_output(output * (best / unit))
     level_rows(model, read, shares)
