@@ -132,8 +132,7 @@ def test_what_is_taken_together_is_likely_before_any_training(checkpoints, name:
     vectors[np.arange(len(codes)), np.arange(len(codes)) // 4] = 1  # who takes one colour takes the others
     level_rows(model, read, shares)
     guessed = loss_of(model, asked)
-    rows = code_vectors(vectors, codes, SIZES)
-    found = start_from_events(model, rows, read, shares, lambda each: loss_of(each, asked))
+    found = start_from_events(model, code_vectors(vectors, codes, SIZES), read, asked, shares)
     assert found == pytest.approx(loss_of(model, asked), abs=1e-5)
     assert found < 0.8 * guessed
     prompt = read.ids[:1]

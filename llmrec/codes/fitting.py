@@ -108,8 +108,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
         recipe.codes.start == "events",
     )
     examples, questions = ExampleTable(table), questions_of(recipe, builder, goals, prepared)
-    find = finder(prompts, recipe.codes.beam)
-    start_codes(recipe, prepared, model, prompts, ids.codes, examples, questions, find)
+    start_codes(recipe, prepared, model, prompts, ids.codes, examples, questions)
     trainer = CodeTrainer(
         CodeLoss(model, items.words, recipe.loss.label_smoothing, recipe.codes.beam_aware),
         recipe.codes.tasks,
@@ -118,7 +117,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
         items,
         recipe.prompt.items == "token",
         questions,
-        find,
+        finder(prompts, recipe.codes.beam),
         recipe.train,
         workspace / "run",
     )

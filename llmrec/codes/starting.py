@@ -15,11 +15,11 @@ from llmrec.progress import note
 if TYPE_CHECKING:
     from llmrec.model.code_model import CodeModel
     from llmrec.model.code_tokens import CodePrompts
-    from llmrec.tune.code_training import Find, Question
+    from llmrec.tune.code_training import Question
     from llmrec.tune.examples import ExampleTable
     from llmrec.tune.passages import CodeBatch
 
-_HISTORIES, _QUESTIONS = 256, 400
+_HISTORIES, _QUESTIONS = 128, 256
 """How many are looked at."""
 
 
@@ -31,16 +31,14 @@ def start_codes(
     codes: np.ndarray,
     examples: ExampleTable,
     questions: Mapping[str, Sequence[Question]],
-    find: Find,
 ) -> None:
     """Codes start as likely as they are in the train fold or, where the recipe says so, from its events.
 
-    The same in every process. How much events count is chosen by what `find` makes of validation questions
-    or, without any, by the loss on histories that they know, which is more than they should.
+    The same in every process. How much events count is chosen by the loss on validation questions or, without
+    any, on histories that they know, which is more than they should.
     """
     from llmrec.model.history_layer import HistoryLayer
-    from llmrec.tune.code_start import code_vectors, level_rows, level_shares, loss_of, start_from_events
-    from llmrec.tune.validation import ndcg_at_10
+    from llmrec.tune.code_start import code_vectors, level_rows, level_shares, start_from_events
 
     train, sizes = prepared.train(recipe.split), prompts.tokens.sizes
     counts = np.bincount(train.items, minlength=len(prepared.catalog))
@@ -56,16 +54,12 @@ def start_codes(
     width = HistoryLayer(model.language_model).width
     vectors = code_vectors(collaborative_vectors(train, len(prepared.catalog), width), codes, sizes)
     some = questions.get("plain") or next((each for each in questions.values() if each), [])
-    chosen = [some[int(at)] for at in rng.permutation(len(some))[:_QUESTIONS]]
-
-    def cost(model: CodeModel) -> float:
-        return -ndcg_at_10(find(model, chosen)) if chosen else loss_of(model, read)
-
+    chosen = [some[int(at)][0] for at in rng.permutation(len(some))[:_QUESTIONS]]
     model.eval()
-    found = start_from_events(model, vectors, read, shares, cost)
+    asked = batch_of(chosen, prompts, recipe) if chosen else read
+    loss = start_from_events(model, vectors, read, asked, shares)
     model.train()
-    said = f"ndcg@10 {-found:.4f} on {len(chosen)} validation questions" if chosen else f"loss {found:.3f}"
-    note(f"codes: the events are written into a layer, {said}")
+    note(f"codes: the events are written into a layer, validation loss of a code {loss:.3f}")
 
 
 def batch_of(examples: Sequence[object], prompts: CodePrompts, recipe: Recipe) -> CodeBatch:
@@ -73,4 +67,4 @@ def batch_of(examples: Sequence[object], prompts: CodePrompts, recipe: Recipe) -
     from llmrec.tune.passages import collate_passages, passage
 
     heads = recipe.prompt.items == "token"
-    return collate_passages([passage(each, prompts.sequences, heads) for each in examples])  # type: ignore[arg-type]
+    return collate_passages([passage(each, prompts.sequences, heads) for each in examples], pack=True)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ of guessing. Here they begin beside these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,12 @@ from llmrec.model.code_model import CodeModel
 from llmrec.model.history_layer import HistoryLayer
 from llmrec.tune.passages import CodeBatch
 
-_SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Spreads of logits that are tried."""
+_SCALES = (2.0, 4.0, 8.0, 16.0)
+"""How much the layer may add: spreads of the logits."""
+_GAINS = (1.0, 0.5, 0.25, 0.12)
+"""Factors of the gains of the last norm that go with them."""
+_WORTH = 0.01
+"""Share of the loss that hearing more of the events, and less of untrained states, is worth."""
 _LOUD = 64
 """Directions in which states differ most, that rows of codes leave out."""
 _RIDGE = 1e-4
@@ -103,15 +107,15 @@ def start_from_events(
     model: CodeModel,
     vectors: Tensor,
     read: CodeBatch,
+    asked: CodeBatch,
     shares: Sequence[Tensor],
-    cost: Callable[[CodeModel], float],
 ) -> float:
-    """Write the history layer of `model` and the rows of its codes; returns what `cost` then is.
+    """Write the history layer of `model` and the rows of its codes; returns the loss on `asked` then.
 
     `vectors` float32 [codes, width] are those of `code_vectors`, `width` at most the layer's; `read` has
-    histories as they train, `shares` as in `level_rows`. `cost` chooses how much vectors count: it should
-    ask what the vectors do not know, and how items rank rather than the loss, which a few overconfident
-    answers rule.
+    histories as they train, `asked` questions whose answers the vectors do not know: they choose how much
+    vectors count. `shares` as in `level_rows`. The more the layer adds, the less is heard of what untrained
+    states say of codes; so that it does not make the model too sure, the gains of the last norm shrink.
     """
     layer = HistoryLayer(model.language_model)
     vectors = functional.pad(vectors, (0, layer.width - vectors.shape[1])).to(model.rows)
@@ -136,7 +140,7 @@ def start_from_events(
     longest = int(read.positions.max()) + 1
     layer.write_looks(solved[:, 0], solved[:, 1], longest, len(model.tokens.sizes))
     layer.write_values(solved[:, 2:].T)
-    return _scaled(model, layer, quiet, scaled, read, shares, cost)
+    return _scaled(model, layer, quiet, scaled, (read, asked), shares)
 
 
 def _scaled(
@@ -144,27 +148,36 @@ def _scaled(
     layer: HistoryLayer,
     quiet: Tensor,
     vectors: Tensor,
-    read: CodeBatch,
+    batches: tuple[CodeBatch, CodeBatch],
     shares: Sequence[Tensor],
-    cost: Callable[[CodeModel], float],
 ) -> float:
-    """Try how much the layer adds and keep what costs least; returns that cost."""
+    """Try how much the layer adds, and with which gains, and keep what suits questions best: their loss."""
+    read, asked = batches
     decoder: Any = model.language_model.get_decoder()
-    gains = decoder.norm.weight.float()[:, None] * quiet
+    weight: Tensor = decoder.norm.weight.data
+    own = weight.clone()
+    gains = own.float()[:, None] * quiet
     # What is added, times the gains of the last norm, times rows, shall be a product of vectors.
     output = gains @ torch.linalg.inv(gains.T @ gains)
     layer.write_output(output)
     first = vectors[: model.tokens.sizes[0]]
     unit = float(((states_of(model, read) @ quiet) @ first.T).std(1).mean().clamp(min=1e-9))
-    tried = {}
-    for scale in _SCALES:
+
+    tables = list({id(each): each.data for each in (model.rows, model.output_rows)}.values())
+    rows = [table.clone() for table in tables]
+
+    def write(scale: float, gain: float) -> float:
+        for table, before in zip(tables, rows, strict=True):
+            table.copy_(before)
         layer.write_output(output * (scale / unit))
+        weight.copy_(own * gain)
         level_rows(model, read, shares)
-        tried[scale] = cost(model)
-    best = min(tried, key=lambda scale: tried[scale])
-    layer.write_output(output * (best / unit))
-    level_rows(model, read, shares)
-    return tried[best]
+        return loss_of(model, asked)
+
+    tried = {scale: min((write(scale, gain), gain) for gain in _GAINS) for scale in _SCALES}
+    enough = (1 + _WORTH) * min(tried.values())[0]
+    scale = max(scale for scale, (loss, _) in tried.items() if loss <= enough)
+    return write(scale, tried[scale][1])
 
 
 def _directions(states: Tensor, width: int) -> tuple[Tensor, Tensor]:
