@@ -112,7 +112,7 @@ def test_every_package_of_an_extra_is_explained():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extra in ("train", "serve"):
         for requirement in project["optional-dependencies"][extra]:
-            package = re.match(r"[\w-]+", requirement)[0].removesuffix("-cpu")
+            package = re.match(r"[\w-]+", requirement)[0].removesuffix("-cpu").replace("-", "_")
             error = explain_missing(ModuleNotFoundError(name=package))
             assert error and f"llmrec[{extra}]" in str(error), package
     assert explain_missing(ModuleNotFoundError(name="numpy")) is None
