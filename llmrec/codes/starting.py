@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmrec.model.code_model import CodeModel
     from llmrec.model.code_tokens import CodePrompts
     from llmrec.tune.code_training import Question
+    from llmrec.tune.collate import Example
     from llmrec.tune.examples import ExampleTable
     from llmrec.tune.passages import CodeBatch
 
@@ -48,23 +49,24 @@ def start_codes(
         return
     read = batch_of([examples[int(row)] for row in drawn], prompts, recipe)
     shares = level_shares(codes, counts, sizes)
+    model.eval()  # without dropout
     if recipe.codes.start == "words":
         level_rows(model, read, shares)
+        model.train()
         return
     width = HistoryLayer(model.language_model).width
     vectors = code_vectors(collaborative_vectors(train, len(prepared.catalog), width), codes, sizes)
     some = questions.get("plain") or next((each for each in questions.values() if each), [])
     chosen = [some[int(at)][0] for at in rng.permutation(len(some))[:_QUESTIONS]]
-    model.eval()
     asked = batch_of(chosen, prompts, recipe) if chosen else read
     loss = start_from_events(model, vectors, read, asked, shares)
     model.train()
-    note(f"codes: the events are written into a layer, validation loss of a code {loss:.3f}")
+    note(f"codes: the events are written into a layer, loss of a code {loss:.3f}")
 
 
-def batch_of(examples: Sequence[object], prompts: CodePrompts, recipe: Recipe) -> CodeBatch:
+def batch_of(examples: Sequence[Example], prompts: CodePrompts, recipe: Recipe) -> CodeBatch:
     """Some examples without the tasks about items."""
     from llmrec.tune.passages import collate_passages, passage
 
     heads = recipe.prompt.items == "token"
-    return collate_passages([passage(each, prompts.sequences, heads) for each in examples], pack=True)  # type: ignore[arg-type]
+    return collate_passages([passage(each, prompts.sequences, heads) for each in examples], pack=True)

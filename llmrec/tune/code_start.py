@@ -126,12 +126,11 @@ def start_from_events(
         rows[:codes] = (words + scaled @ quiet.T).to(rows.dtype)
     before = _layer_inputs(model, layer, read)
     tokens = read.ids.flatten()
-    real = read.visible.diagonal(dim1=1, dim2=2).flatten()
     own = tokens - model.tokens.first
     is_code = (own >= 0) & (own < codes)
     wanted = torch.where(is_code[:, None], scaled[own.clamp(0, codes - 1)], 0.0)
     kinds = torch.stack([torch.ones_like(wanted[:, 0]), 2.0 * is_code - 1], 1)
-    solved = _ridge(before[real], torch.cat([kinds, wanted], 1)[real])
+    solved = _ridge(before, torch.cat([kinds, wanted], 1))  # padding counts as a word
     longest = int(read.positions.max()) + 1
     layer.write_looks(solved[:, 0], solved[:, 1], longest, len(model.tokens.sizes))
     layer.write_values(solved[:, 2:].T)
