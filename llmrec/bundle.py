@@ -151,7 +151,7 @@ class Bundle(AnyBundle):
         self._check_same()
         return head
 
-    def engine(self, device: str = "cpu") -> Engine:
+    def engine(self, device: str = "auto") -> Engine:
         """The transformers engine with this bundle's merged model and the rows of its new tokens."""
         from llmrec.engines.transformers import TransformersEngine
         from llmrec.model.adapters import merge

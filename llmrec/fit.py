@@ -14,7 +14,6 @@ from llmrec.bundle import Bundle, check_place, write_bundle
 from llmrec.config import Recipe, as_values, build
 from llmrec.data.catalog import Item
 from llmrec.data.description import load_description
-from llmrec.data.prepare import prepare
 from llmrec.data.prepared import Prepared
 from llmrec.data.sample import sample_yaml
 from llmrec.errors import LlmrecError, require_extra
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from llmrec.items.search_vectors import SearchVectors
 
 TRAIN_PACKAGES = (
-    "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard", "faiss",
+    "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard",
 )  # fmt: skip
 
 
@@ -42,6 +41,8 @@ def prepared_data(recipe: Recipe, workspace: Path) -> Prepared:
     if not (target / "manifest.json").is_file():
         if not source.is_file():
             raise LlmrecError(f"there is no data at {source}: give a prepared directory or a data.yaml")
+        from llmrec.data.prepare import prepare  # what is prepared needs no duckdb
+
         note(f"prepare: {source.name}")
         prepare(load_description(source), target)
     return Prepared(target)
@@ -94,7 +95,9 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     with processes.main_process_first():
         claim = open_workspace(recipe, workspace) if processes.is_main_process else None
         prepared = prepared_data(recipe, workspace)
-        recipe.search.index_for(len(prepared.catalog))  # what cannot be must fail before training
+        # What cannot be must fail before training.
+        if recipe.search.index_for(len(prepared.catalog)) is not None:
+            require_extra("train", ("faiss",), "an index of this catalogue")
         base = resolve(recipe.model)
         vectors = text_vectors(prepared, recipe.items.text_encoder, workspace)
     tokenizer = load_tokenizer(base)

@@ -14,7 +14,7 @@ from llmrec.codes.bundle import CodeBundle
 from llmrec.errors import LlmrecError
 from llmrec.evaluate.environment import environment
 from llmrec.evaluate.goals import evaluate_goals
-from llmrec.evaluate.protocol import Evaluation, comparison, evaluate, questions
+from llmrec.evaluate.protocol import CUTS, DEPTH, Evaluation, comparison, evaluate, questions
 from llmrec.evaluate.report import write_report
 from llmrec.evaluate.wishes import evaluate_wishes
 from llmrec.files import only_writer
@@ -93,7 +93,9 @@ def _ask(
     found = []
     columns = {"setting": model.setting, **extra}
     for filter_seen in (True, False):
-        result = evaluate(model, bundle.prepared, bundle.recipe.split, fold, filter_seen, seed, columns)
+        # Lists of 100 would widen the beams that find them, beyond those that answer later.
+        k = max(CUTS) if isinstance(bundle, CodeBundle) else DEPTH
+        result = evaluate(model, bundle.prepared, bundle.recipe.split, fold, filter_seen, seed, columns, k=k)
         shown = ", ".join(f"{name} {result.row[name]:.4f}" for name in ("recall@10", "ndcg@10"))
         note(f"{model.name}, {'without' if filter_seen else 'with'} seen items: {shown}")
         found.append(result)

@@ -30,17 +30,17 @@ def open_engine(
 def open_engine(
     bundle: Bundle | CodeBundle,
     name: str = "auto",
-    device: str = "cpu",
+    device: str = "auto",
     checkpoint: Path | None = None,
     **settings: Any,
 ) -> Engine | TokenEngine:
     """The engine for a bundle; `name` as for `engines.choice.choose_engine`, of a process that lasts.
 
-    `device` is for transformers; vLLM takes the one that it was built for, and `settings` as
-    `engines.vllm.running.Running` does. With `checkpoint`, what `llmrec export` wrote of this bundle, items
-    are rows of the checkpoint. Without it vLLM loads the merged language model alone, written to a temporary
-    directory first, and new tokens go in as embeddings: a catalogue of any size. Raises `LlmrecError` where
-    the engine cannot run.
+    `device` is for transformers, as for `device.device_of`; vLLM takes the one that it was built for, and
+    `settings` as `engines.vllm.running.Running` does. With `checkpoint`, what `llmrec export` wrote of this
+    bundle, items are rows of the checkpoint. Without it vLLM loads the merged language model alone, written
+    to a temporary directory first, and new tokens go in as embeddings: a catalogue of any size. Raises
+    `LlmrecError` where the engine cannot run.
     """
     if choose_engine(name) == "transformers":
         if checkpoint is not None:

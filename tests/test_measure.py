@@ -10,6 +10,7 @@ import pytest
 
 from llmrec.baselines.fitting import NAMES
 from llmrec.bundle import Bundle
+from llmrec.codes.bundle import CodeBundle
 from llmrec.evaluate.report import read_report
 from llmrec.measure import measure
 from llmrec.recommend import Shop
@@ -123,3 +124,11 @@ def test_a_report_of_the_bundle_alone_goes_beside_it(
     assert code == 0, err
     report = read_report(tiny_bundle.with_name("bundle.report") / "report.json")
     assert len(report["rows"]) == 2 and not report.get("comparisons")
+
+
+def test_lists_that_a_model_writes_are_no_longer_than_the_figures_need(
+    report: dict[str, Any], code_bundle: Path, tmp_path: Path
+):
+    assert {row["depth"] for row in next_item(report)} == {100}
+    written = measure(CodeBundle(code_bundle), tmp_path / "report", ["popularity"], wish_questions=0)
+    assert {row["depth"] for row in next_item(read_report(written[0]))} == {20}

@@ -171,6 +171,18 @@ def test_early_stopping_keeps_the_best_weights(run: Run, tmp_path: Path) -> None
     assert ndcg_at_10(ranks) == pytest.approx(state.best)
 
 
+def test_ranks_leave_out_what_each_question_says(run: Run, tmp_path: Path) -> None:
+    """A target that all others are left out for is first; without, as many stand before it as score more."""
+    trainer = run.trainer(tmp_path / "run", SETTINGS)
+    items = np.arange(len(run.prepared.catalog))
+    plain = [(example, items[:0]) for example, _ in run.questions]
+    alone = [(example, np.delete(items, example.tails[0].target)) for example, _ in run.questions]
+    mixed = [pair[number % 2] for number, pair in enumerate(zip(plain, alone, strict=True))]
+    ranks = [target_ranks(trainer.model, some, 2, 8, torch.device("cpu")) for some in (plain, alone, mixed)]
+    assert not ranks[1].any() and ranks[0].any()
+    np.testing.assert_array_equal(ranks[2], np.where(np.arange(len(plain)) % 2, 0, ranks[0]))
+
+
 def test_it_learns_what_the_shop_is_made_of(run: Run, tmp_path: Path) -> None:
     settings = replace(SETTINGS, epochs=20, learning_rate=3e-2, dropout=0.0, checkpoint_minutes=9.0)
     trainer = run.trainer(tmp_path / "run", settings)

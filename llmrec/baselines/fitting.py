@@ -49,7 +49,8 @@ def _fitted(
         from llmrec.baselines.popularity import Popularity
 
         return Popularity.fit(train, catalog)
-    require_extra("train", ("implicit", "scipy", "torch", "safetensors"), f"the baseline {name}")
+    own = ("implicit",) if name == "item-knn" else ("torch", "safetensors") if name == "sasrec" else ()
+    require_extra("train", ("scipy", *own), f"the baseline {name}")
     validation = Validation.of(prepared, split)
     if name == "item-knn":
         from llmrec.baselines.item_knn import ItemKNN

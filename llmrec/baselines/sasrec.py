@@ -122,6 +122,11 @@ class SasrecNetwork(nn.Module):
         out: torch.Tensor = self.last(state)
         return out
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.bias.device
+
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Scores of the catalogue, [n, items], from states [n, width]."""
         return nn.functional.linear(states, self.table.weight[: self.items], self.bias)
@@ -162,13 +167,14 @@ class SASRec(ScoringRecommender):
             part = [sequences[row] for row in rows]
             last = torch.tensor([len(sequence) for sequence in part])
             with torch.inference_mode():
-                states = self.network(pad_right(part, self.network.items))
-                scores[rows] = self.network.logits(states[torch.arange(len(part)), last]).numpy()
+                states = self.network(pad_right(part, self.network.items).to(self.network.device))
+                found = self.network.logits(states[torch.arange(len(part)), last])
+                scores[rows] = found.cpu().numpy()
         return scores
 
     def save(self, path: Path) -> None:
         """Write weights and settings to one safetensors file."""
-        weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        weights = {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
         with replace_file(path) as temporary:
             save_file(weights, temporary, {"settings": json.dumps(asdict(self.settings))})
 

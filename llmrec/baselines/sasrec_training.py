@@ -13,6 +13,7 @@ from llmrec.baselines.choose import Validation, validation_ndcg
 from llmrec.baselines.sasrec import SASRec, SasrecNetwork, SasrecSettings, pad_right
 from llmrec.data.catalog import Catalog
 from llmrec.data.events import Histories
+from llmrec.device import device_of
 from llmrec.errors import DataError
 
 _LOGITS = 1 << 25
@@ -76,24 +77,26 @@ def _step(
     positions = sum(len(sequence) for sequence in batch)
     longest = max(len(sequence) for sequence in batch)
     users = max(1, _LOGITS // (longest * network.items))
-    total = 0.0
+    total = torch.zeros((), device=network.device)
     for start in range(0, len(batch), users):
         part = batch[start : start + users]
         lengths = torch.tensor([len(sequence) for sequence in part])
         targets = pad_right(part, network.items)[:, 1:]
         real = torch.arange(targets.shape[1]) < lengths[:, None]
-        states = network(pad_right([sequence[:-1] for sequence in part], network.items))
+        targets = targets[real].to(network.device)
+        given = pad_right([sequence[:-1] for sequence in part], network.items).to(network.device)
+        states = network(given)[real.to(network.device)]
         loss = nn.functional.cross_entropy(
-            network.logits(states[real]),
-            targets[real],
+            network.logits(states),
+            targets,
             reduction="sum",
             label_smoothing=settings.label_smoothing,
         )
         loss = loss / positions
         if backward:
             torch.autograd.backward(loss)
-        total += float(loss.detach())
-    return total
+        total += loss.detach()
+    return float(total)
 
 
 def _optimizer(network: nn.Module, settings: SasrecSettings) -> torch.optim.AdamW:
@@ -117,6 +120,7 @@ def fit_sasrec(
 ) -> SASRec:
     """Train on `train`; with `validation`, keep the epoch of the best ndcg@10 and stop early.
 
+    Trains on the GPU where there is one.
     The same seed gives the same model on the same machine. `progress` is called after each epoch.
     Raises `DataError` when there are no events to learn from.
     """
@@ -124,9 +128,10 @@ def fit_sasrec(
     if len(train.items) == 0:
         raise DataError("sasrec: the train fold has no events to learn from")
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):
+    device = torch.device(device_of())
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(seed)
-        network = SasrecNetwork(len(catalog), settings)
+        network = SasrecNetwork(len(catalog), settings).to(device)
         model = SASRec(catalog, network, settings)
         optimizer = _optimizer(network, settings)
         best, best_epoch, kept, steps = -1.0, 0, {}, 0

@@ -52,7 +52,7 @@ class CodeBundle(AnyBundle):
         tokens = find_code_tokens(tokenizer, ids.sizes, self.recipe.adapter.soft_prompt)
         return CodePrompts(tokenizer, tokens, ids.codes)
 
-    def engine(self, device: str = "cpu") -> TransformersEngine:
+    def engine(self, device: str = "auto") -> TransformersEngine:
         """The transformers engine with this bundle's model."""
         require_extra("train", ["torch", "transformers"], "running a model")
         from llmrec.engines.transformers import TransformersEngine

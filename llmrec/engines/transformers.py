@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmrec.device import device_of
 from llmrec.engines.contract import Branching, check_inside
 from llmrec.engines.tree import TreeContinuations
 from llmrec.model.attention import attention_inputs
@@ -50,13 +51,14 @@ class TransformersEngine:
         model: PreTrainedModel,
         new_rows: Callable[[Tensor], Tensor] | None = None,
         base: int = sys.maxsize,
-        device: str = "cpu",
+        device: str = "auto",
     ) -> None:
-        """`new_rows` gives the embeddings [n, hidden] of the ids `base + r` for r int64 [n], on the CPU.
+        """`device` as for `device_of`; `new_rows` gives the embeddings [n, hidden] of the ids `base + r`.
 
-        Ids below `base` are looked up in the model, by default all. See `model.new_rows`.
+        It is given r, int64 [n], on the CPU. Ids below `base` are looked up in the model, by default all.
+        See `model.new_rows`.
         """
-        self.device = torch.device(device)
+        self.device = torch.device(device_of(device))
         self.model = model.to(self.device).eval()
         self.new_rows = new_rows
         self.base = base

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -23,6 +24,8 @@ def environment(stages: Mapping[str, float] | None = None, peak_bytes: int | Non
         "memory_gib": round(_memory_bytes() / 2**30, 1),
         "versions": _versions(),
     }
+    if gpus := _gpus():
+        found["gpus"] = gpus
     if stages:
         found["stages"] = {name: round(seconds, 3) for name, seconds in stages.items()}
     if peak_bytes is not None:
@@ -38,6 +41,14 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _gpus() -> list[str]:
+    """Names of the GPUs that a torch which is imported already can use."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
 
 
 def _memory_bytes() -> int:

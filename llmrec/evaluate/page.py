@@ -151,8 +151,9 @@ def _environment(environment: Mapping[str, Any]) -> list[str]:
 
 _NOTES = (
     "± is half the width of the 95% bootstrap interval over users (1,000 resamples). The whole catalogue "
-    "is ranked; of equal scores the lower index comes first. mrr is cut at place 100; coverage, gini and "
-    "novelty are of the top 10. novelty: mean of -log2(share of train users who had the item), in bits."
+    "is ranked; of equal scores the lower index comes first. mrr is cut at the end of the lists, place 100 "
+    "(20 of lists that a model writes); coverage, gini and novelty are of the top 10. novelty: mean of "
+    "-log2(share of train users who had the item), in bits."
 )
 
 

@@ -16,7 +16,7 @@ from llmrec.evaluate import metrics
 from llmrec.evaluate.bootstrap import compare, intervals
 
 DEPTH = 100
-"""Length of the lists; mrr is cut here."""
+"""Length of the lists, where nothing else is said; mrr is cut here."""
 CUTS = (5, 10, 20)
 NEXT_ITEM = "next-item"
 """Objective of a question without a wish."""
@@ -87,12 +87,14 @@ def evaluate(
     seed: int = 0,
     extra: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    k: int = DEPTH,
 ) -> Evaluation:
     """One question a user: the history before the target, the whole catalogue as candidates.
 
     With `filter_seen`, items of that history are left out of the lists; a target that the user had
     before (`targets_seen` counts them) is then a miss. `seed` is the seed that the model was fitted with,
-    for the record; `extra` columns join the row. `seconds` is the time to answer all questions.
+    for the record; `extra` columns join the row. `seconds` is the time to answer all questions. `k` is the
+    length of the lists, where mrr is cut.
 
     Raises `LlmrecError` when the fold is empty.
     """
@@ -104,7 +106,7 @@ def evaluate(
         for history, case in zip(histories, cases, strict=True)
     ]
     start = time.perf_counter()
-    lists = ask(recommender, requests, progress=progress)
+    lists = ask(recommender, requests, k, progress)
     seconds = time.perf_counter() - start
     targets = np.array([case.target for case in cases], dtype=np.int64)
     values = figures(lists, targets, train_bits(prepared, split))
@@ -120,6 +122,7 @@ def evaluate(
         "fold": fold,
         "objective": NEXT_ITEM,
         "filter_seen": filter_seen,
+        "depth": k,
     }
     row |= {name: float(column.mean()) for name, column in values.items()}
     row |= {

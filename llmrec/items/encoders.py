@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from llmrec.device import device_of
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import replace_file, sha256_of
 from llmrec.quiet import quiet
@@ -41,7 +42,7 @@ class TextEncoder:
         *,
         batch_size: int = 64,
         max_tokens: int = 128,
-        device: str = "cpu",
+        device: str = "auto",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Load the checkpoint in `directory` (from `llmrec.model.checkpoints.resolve`).
@@ -67,7 +68,7 @@ class TextEncoder:
         missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
         if missing:  # they would be random numbers; the pooler is not read here
             raise LlmrecError(f"{directory} lacks weights of the text encoder (first: {missing[0]})")
-        self._model = model.to(device).eval()
+        self._model = model.to(device_of(device)).eval()
         self._batch_size = batch_size
         self._max_tokens = max_tokens
         self._progress = progress

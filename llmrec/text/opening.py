@@ -75,7 +75,7 @@ def open_data(source: str) -> Bundle | CodeBundle | Prepared:
 
 
 def open_model(
-    name: str, device: str = "cpu", engine: str = "transformers"
+    name: str, device: str = "auto", engine: str = "transformers"
 ) -> tuple[TokenEngine, PromptTokens]:
     """An engine, one of `engines.choice.ENGINES`, with a pretrained model as it is, and its tokens."""
     require_extra("train", ["torch", "transformers"], "running a model")
