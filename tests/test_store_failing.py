@@ -13,6 +13,7 @@ import pytest
 import redis
 from store_places import KINDS, empty_place
 
+from llmrec.serving.store import sqlite
 from llmrec.serving.store.contract import ItemChange, StoredEvent, StoredUser, StoreUnavailable
 from llmrec.serving.store.memory import KEEP_SECONDS, Memory
 from llmrec.serving.store.opening import open_real
@@ -38,6 +39,20 @@ def full_disk(path: Path) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def read_only_file(store: Any) -> Iterator[None]:
+    """SQLite refuses to write, with the error of a file that is read-only.
+
+    Tests may run as root, whom no permission stops, and a file system with open files is not made read-only.
+    """
+    file = store._store
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "SETTINGS", (*sqlite.SETTINGS, "PRAGMA query_only = ON"))
+        file._writers.drop_idle()
+        yield
+    file._writers.drop_idle()
 
 
 @contextlib.contextmanager
@@ -139,11 +154,12 @@ def test_gone(kind: str, open_kind: Callable[..., Any], server_of: Callable[[str
 
 FULL, NOT_FULL = ("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0)
 REPLICA, MASTER = ("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE")
-NO_WRITES: dict[tuple[str, str], Callable[[str], contextlib.AbstractContextManager[None]]] = {
-    ("sqlite", "full"): lambda url: full_disk(Path(url.removeprefix("sqlite:///"))),
-    ("redis", "full"): lambda url: told(url, FULL, NOT_FULL),
-    ("redis", "read-only"): lambda url: told(url, REPLICA, MASTER),
-    ("postgresql", "read-only"): read_only_database,
+NO_WRITES: dict[tuple[str, str], Callable[[str, Any], contextlib.AbstractContextManager[None]]] = {
+    ("sqlite", "full"): lambda url, _: full_disk(Path(url.removeprefix("sqlite:///"))),
+    ("sqlite", "read-only"): lambda _, store: read_only_file(store),
+    ("redis", "full"): lambda url, _: told(url, FULL, NOT_FULL),
+    ("redis", "read-only"): lambda url, _: told(url, REPLICA, MASTER),
+    ("postgresql", "read-only"): lambda url, _: read_only_database(url),
 }
 
 
@@ -151,7 +167,7 @@ NO_WRITES: dict[tuple[str, str], Callable[[str], contextlib.AbstractContextManag
 def test_no_writes(kind: str, what: str, open_kind: Callable[..., Any], clock: Clock):
     """Reads go on from the store itself."""
     url, store = open_kind(kind)
-    with NO_WRITES[kind, what](url):
+    with NO_WRITES[kind, what](url, store):
         writes_are_refused(store, f"is {what}|is the disk {what}")
         read = store.read("bob", 5)
         assert not read.remembered and [event.item for event in read.events] == ["b"]
