@@ -20,13 +20,15 @@ def ray_batch(
     together: Annotated[int, typer.Option(min=1, help="Requests that one call of the model answers.")] = 32,
     actors: Annotated[int, typer.Option(min=1, help="Processes that answer, each with the bundle open.")] = 2,
     cpus: Annotated[float, typer.Option(min=0.01, help="CPUs of the cluster for each.")] = 1.0,
+    gpus: Annotated[float, typer.Option(min=0.0, help="GPUs likewise.")] = 0.0,
+    engine: Annotated[str, typer.Option(help="As `llmrec serve`.")] = "transformers",
     address: Address = "local",
 ) -> None:
     """Answer a file of requests as `llmrec batch` does, by several processes of a Ray cluster."""
     _require("llmrec ray-batch")
     from rich.console import Console
 
-    from llmrec.serving.on_ray.batch import run_batch_on_ray
+    from llmrec.serving.on_ray.batch import Actors, run_batch_on_ray
 
     with Console(stderr=True).status("opening the bundle") as shown:
         count = run_batch_on_ray(
@@ -35,8 +37,7 @@ def ray_batch(
             out,
             tuple(mode or ()),
             together,
-            actors,
-            cpus,
+            Actors(actors, cpus, gpus, engine),
             address,
             lambda done, rate: shown.update(f"{done:,} answers, {rate:,.1f} a second"),
         )

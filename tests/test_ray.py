@@ -45,6 +45,9 @@ def test_a_file_is_answered_as_batch_does(
     assert run(*command)[0] == 0 and out.read_text() == "".join(expected)
     code, _, error = run("ray-batch", requests, "--bundle", tmp_path, "--out", tmp_path / "none.jsonl")
     assert code == 2 and "is no version of a bundle" in error.splitlines()[-1]
+    other = (*command[:5], tmp_path / "none.jsonl", *command[6:], "--engine", "steam")
+    code, _, error = run(*other)
+    assert code == 2 and "steam" in error.splitlines()[-1]
 
 
 def test_replicas_answer_as_the_service_does(two_workers: None, service: Served, tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,29 +23,39 @@ _BLOCKS = 1_000
 """Parts of a file that Ray knows of at most; a part that was not finished is answered again after a stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """`count` processes, each with `cpus` and `gpus` of the cluster and an `engine` of `open_engine`."""
+
+    count: int = 2
+    cpus: float = 1.0
+    gpus: float = 0.0
+    engine: str = "transformers"
+
+
 def run_batch_on_ray(
     bundle: Path,
     requests: Path,
     out: Path,
     modes: tuple[str, ...] = (),
     together: int = 32,
-    actors: int = 2,
-    cpus: float = 1.0,
+    actors: Actors | None = None,
     address: str = LOCAL,
     say: Callable[[int, float], None] = lambda count, rate: None,
 ) -> int:
-    """`batch_file.run_batch` by `actors` processes, each with the bundle open and `cpus` CPUs of the cluster.
+    """`batch_file.run_batch` by some processes of a cluster, each with the bundle open.
 
     Their machines must see `bundle` and `requests` at the same paths. Raises `LlmrecError` as `run_batch`
     does, and when the cluster fails.
     """
-    given = (bundle.absolute(), requests.absolute(), modes)
+    actors = actors or Actors()
+    given = (bundle.absolute(), requests.absolute(), modes, actors.engine)
 
     def answers(source: BinaryIO) -> Iterator[Rows]:
         blocks = _blocks(source, together)
-        return _answered(blocks, given, actors, cpus) if blocks else iter(())
+        return _answered(blocks, given, actors) if blocks else iter(())
 
-    with cluster(address, actors * cpus):
+    with cluster(address, actors.count * actors.cpus):
         try:
             return write_answers(requests, out, answers, say)
         except RayError as error:
@@ -63,7 +74,7 @@ def _blocks(source: BinaryIO, together: int) -> list[pa.Table]:
 
 
 def _answered(
-    blocks: list[pa.Table], given: tuple[Path, Path, tuple[str, ...]], actors: int, cpus: float
+    blocks: list[pa.Table], given: tuple[Path, Path, tuple[str, ...], str], actors: Actors
 ) -> Iterator[Rows]:
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
@@ -71,8 +82,9 @@ def _answered(
     found = ray.data.from_arrow(blocks).map(
         _Actor,
         fn_constructor_args=given,
-        compute=ray.data.ActorPoolStrategy(size=min(actors, len(blocks))),
-        num_cpus=cpus,
+        compute=ray.data.ActorPoolStrategy(size=min(actors.count, len(blocks))),
+        num_cpus=actors.cpus,
+        num_gpus=actors.gpus or None,
     )
     for piece in found.iter_rows():
         if piece["fault"]:
@@ -83,10 +95,10 @@ def _answered(
 class _Actor:
     """An open bundle in its own process. A fault goes back as text: Ray would wrap an error in its own."""
 
-    def __init__(self, bundle: Path, requests: Path, modes: tuple[str, ...]) -> None:
+    def __init__(self, bundle: Path, requests: Path, modes: tuple[str, ...], engine: str) -> None:
         self._requests, self._fault = requests, ""
         try:
-            self._answerer = Answerer(bundle, modes)
+            self._answerer = Answerer(bundle, modes, engine)
         except LlmrecError as error:
             self._fault = str(error)
 
