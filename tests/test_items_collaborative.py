@@ -28,6 +28,15 @@ def test_near_pairs_are_those_of_a_walk_over_each_history(lists: list[list[int]]
     np.testing.assert_allclose(near_pairs(histories(lists), 9, window).toarray(), wanted)
 
 
+@pytest.mark.parametrize(("islands", "width"), [(3, 3), (40, 2), (60, 5)])
+def test_vectors_are_the_same_at_every_call_where_eigenvalues_are_equal(islands: int, width: int) -> None:
+    """Of islands that are alike the eigenvalues are equal: any mixture of their vectors would do."""
+    lists = [[3 * island, 3 * island + 1, 3 * island + 2] for island in range(islands)]
+    found = [collaborative_vectors(histories(lists), 3 * islands, width) for _ in range(4)]
+    for each in found[1:]:
+        np.testing.assert_array_equal(each, found[0])
+
+
 @settings(deadline=None, max_examples=60)
 @given(lists=LISTS.filter(any), width=st.integers(1, 20))
 def test_any_events_give_finite_vectors_of_spread_one(lists: list[list[int]], width: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from llmrec.errors import DataError
 
 WINDOW = 50
 POWER, LENGTHS = 0.25, 0.3
+_DENSE = 64
+"""Items up to which all eigenvalues are computed: it takes no time, and nothing is drawn at random."""
 _NOTHING = 1e-4
 """A length below this share of the largest is what rounding left of zero."""
 
@@ -103,7 +106,7 @@ def collaborative_start(
     rank = min(width, items - 1)
     if rank >= 1 and near.nnz:
         start = np.random.default_rng(0).standard_normal(items)
-        values, found = eigsh(near, k=rank, which="LA", v0=start)
+        values, found = _largest(near, rank, start)
         order = np.argsort(-values, kind="stable")
         values, found = values[order], found[:, order]
         known = values > 1e-9 * values[0]  # what rounding left of zero has any vector
@@ -117,6 +120,20 @@ def collaborative_start(
     return CollaborativeStart(
         (found / spread).astype(np.float32), vectors, back, scale.diagonal(), lengths_power, longest, spread
     )
+
+
+def _largest(matrix: Any, rank: int, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The `rank` largest eigenvalues of a symmetric sparse matrix, and their vectors [n, rank].
+
+    The same at every call. ARPACK begins anew at random where its vectors span all that there is, which
+    happens in small matrices, and draws other numbers at every call unless it is told not to.
+    """
+    if len(start) <= _DENSE:
+        values, found = np.linalg.eigh(matrix.toarray())
+        return values[-rank:], found[:, -rank:]
+    fixed = {"rng": 0} if "rng" in signature(eigsh).parameters else {}  # since scipy 1.17
+    pair: tuple[np.ndarray, np.ndarray] = eigsh(matrix, k=rank, which="LA", v0=start, **fixed)
+    return pair
 
 
 def _with_lengths(vectors: np.ndarray, power: float, longest: float) -> np.ndarray:
