@@ -13,8 +13,8 @@ import argparse
 import multiprocessing
 import os
 import statistics
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,17 @@ def spread(rows: Iterable[dict[str, Any]]) -> str:
     return table(("dataset", "seen items", "model", "seeds", *FIGURES), lines)
 
 
-def _pool(jobs: int) -> Executor:
-    """What runs so many fits at a time; one alone needs no process of its own."""
+def all_rows(work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[list[dict[str, Any]]]:
+    """`rows_of` each of the arguments, so many at a time; after one that fails no other is begun."""
     if jobs == 1:
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+        yield from (rows_of(*each) for each in work)
+        return
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    try:
+        for fit in as_completed([pool.submit(rows_of, *each) for each in work]):
+            yield fit.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def main() -> None:
@@ -82,17 +88,16 @@ def main() -> None:
     options = parser.parse_args()
     baselines = [name for name in options.baselines.split(",") if name]
     rows: list[dict[str, Any]] = []
-    with _pool(options.jobs) as pool:
-        fits = [
-            pool.submit(rows_of, prepared, options.recipe, seed, baselines, options.out)
-            for prepared in options.prepared
-            for seed in options.seeds
-        ]
-        for fit in as_completed(fits):
-            rows += fit.result()
-            write_report(options.out, rows, environment())
-            text = f"# Public benchmarks\n\n± is the standard deviation over seeds.\n\n{spread(rows)}\n"
-            write_text(options.out / "report.md", text)
+    work = [
+        (prepared, options.recipe, seed, baselines, options.out)
+        for prepared in options.prepared
+        for seed in options.seeds
+    ]
+    for found in all_rows(work, options.jobs):
+        rows += found
+        write_report(options.out, rows, environment())
+        text = f"# Public benchmarks\n\n± is the standard deviation over seeds.\n\n{spread(rows)}\n"
+        write_text(options.out / "report.md", text)
     print((options.out / "report.md").read_text(encoding="utf-8"))
 
 
