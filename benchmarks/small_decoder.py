@@ -113,7 +113,7 @@ def read(
 ) -> ReadHistories:
     """What the model makes of histories; with `last` only what comes after all of a part is a target."""
     codes = recommender.bundle.ids().codes
-    prompts = recommender.read([Request(history) for history, _ in parts])
+    prompts = [each.tokens for each in recommender.read([Request(history) for history, _ in parts])]
     at, real = item_ends(prompts, tokens, EVENTS)
     kept = engine.hidden_states(prompts, at)[real]
     lengths = real.sum(1)

@@ -49,12 +49,12 @@ def test_prompts_leave_room_for_the_codes(code_bundle: Path) -> None:
     """Beyond their context some models fail, and vLLM refuses to go on."""
     model = Shop.open(code_bundle).recommender
     request = Request(model.bundle.prepared.histories.history(0))
-    (whole,) = model.read([request])
+    whole = model.read([request])[0].tokens
     levels = model.bundle.ids().codes.shape[1]
     model._tokens.tokenizer.model_max_length = len(whole) + levels - 1
-    assert len(model.read([request])[0]) < len(whole)
+    assert len(model.read([request])[0].tokens) < len(whole)
     model._tokens.tokenizer.model_max_length = len(whole) + levels
-    assert model.read([request])[0] == whole
+    assert model.read([request])[0].tokens == whole
 
 
 def test_the_mode_is_the_bundles_own_and_another_one_is_refused(
@@ -161,4 +161,4 @@ def test_the_commands_ask_and_show_prompts(run: Run, code_bundle: Path, shop: Sh
     code, out, err = run("prompt", code_bundle, "--user", user, "--say", "a bag")
     assert code == 0 and "a bag" in out, err
     request = Request(shop.prepared.histories.history(0), "a bag", user=0)
-    assert f"tokens: {len(shop.recommender.read([request])[0])}\n" in out
+    assert f"tokens: {len(shop.recommender.read([request])[0].tokens)}\n" in out

@@ -3,6 +3,7 @@
 tokenizer/   of the base model, with a token for each code
 backbone/    the base model with all that was learnt folded in: any engine runs it, with that tokenizer
 ids/         the items' IDs and their quantiser (see `items.id_files`)
+seen.json    what items of the history gain in score (see `codes.seen`); bundles from before it have none
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmrec.bundle import AnyBundle, Bundle, read_manifest, readout_of, write_parts
+from llmrec.codes.seen import SeenGains, write_gains
 from llmrec.config import Recipe
 from llmrec.data.prepared import Prepared
 from llmrec.errors import BundleError, require_extra
@@ -77,6 +79,7 @@ def write_code_bundle(
     tokens: CodePrompts,
     ids: ItemIds,
     vectors: dict[str, Any],
+    gains: SeenGains,
     model: CodeModel,
     base: dict[str, Any],
     training: dict[str, Any],
@@ -100,6 +103,7 @@ def write_code_bundle(
         if not apart <= _SAME * max(1.0, float(np.abs(wanted).max())):
             raise BundleError(f"the merged model differs from the one that was trained (by {apart:.2g})")
         write_ids(ids, temporary / "ids", [item.id for item in prepared.catalog.items], vectors)
+        write_gains(gains, temporary)
 
     write_parts(directory, recipe, prepared, templates, tokens, fill, base, training)
     return CodeBundle(directory)

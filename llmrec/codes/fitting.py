@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from llmrec.bundle import check_place
 from llmrec.codes.bundle import CodeBundle, write_code_bundle
+from llmrec.codes.seen import SeenGains, fit_gains
 from llmrec.codes.starting import start_codes
 from llmrec.config import Recipe
 from llmrec.data.prepared import Prepared
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from llmrec.model.code_model import CodeModel
     from llmrec.model.code_tokens import CodePrompts
     from llmrec.tune.code_training import Find, Question
+    from llmrec.tune.collate import Example
     from llmrec.tune.examples import ExampleBuilder
     from llmrec.tune.goals import GoalMaker
 
@@ -109,6 +111,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
     )
     examples, questions = ExampleTable(table), questions_of(recipe, builder, goals, prepared)
     start_codes(recipe, prepared, model, prompts, ids.codes, examples, questions)
+    searching = searcher(prompts, recipe.codes.beam)
     trainer = CodeTrainer(
         CodeLoss(model, items.words, recipe.loss.label_smoothing, recipe.codes.beam_aware),
         recipe.codes.tasks,
@@ -117,7 +120,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
         items,
         recipe.prompt.items == "token",
         questions,
-        finder(prompts, recipe.codes.beam),
+        finder(searching),
         recipe.train,
         workspace / "run",
     )
@@ -136,8 +139,11 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
             "goals": examples.settings["goals"],
             "log": state.log,
         }
+        gains = gains_of(searching(model.eval()), questions.get("plain", ()))
         origin = {"name": recipe.model, "source": source_of(base), "fingerprint": mark}
-        write_code_bundle(out, recipe, prepared, templates, prompts, ids, vectors, model, origin, training)
+        write_code_bundle(
+            out, recipe, prepared, templates, prompts, ids, vectors, gains, model, origin, training
+        )
     processes.wait_for_everyone()
     return CodeBundle(out)
 
@@ -180,28 +186,50 @@ def _some(count: int, most: int, seed: int) -> list[int]:
     return sorted(chosen.tolist())
 
 
-def finder(prompts: CodePrompts, width: int) -> Find:
-    """Finds the targets of questions with a model in training, by the beam search that serves it later."""
+def searcher(prompts: CodePrompts, width: int) -> Callable[[CodeModel], BeamSearch]:
+    """The beam search that serves a model later, for a model in training."""
     from llmrec.engines.transformers import TransformersEngine
     from llmrec.model.code_model import PlainView
 
     trie = Trie.build(prompts.sequences)
 
+    def search(model: CodeModel) -> BeamSearch:
+        engine = TransformersEngine(PlainView(model), device=str(model.rows.device))
+        return BeamSearch(trie, engine, BeamSettings(width=width), prompts.tokens.levels)
+
+    return search
+
+
+def finder(searching: Callable[[CodeModel], BeamSearch]) -> Find:
+    """Finds the targets of questions with a model in training."""
+
     def find(model: CodeModel, questions: Sequence[Question]) -> np.ndarray:
-        device = str(model.rows.device)
-        engine = TransformersEngine(PlainView(model), device=device)
-        search = BeamSearch(trie, engine, BeamSettings(width=width), prompts.tokens.levels)
+        search = searching(model)
         ranks = np.full(len(questions), _SHOWN, dtype=np.int64)
         step = search.settings.batch
         for start in range(0, len(questions), step):
             part = questions[start : start + step]
-            allowed = np.ones((len(part), trie.items), dtype=bool)
+            allowed = np.ones((len(part), search.trie.items), dtype=bool)
             for row, (_, left_out) in enumerate(part):
                 allowed[row, left_out] = False
-            asked = [[*example.head, *example.tails[0].ids] for example, _ in part]
-            index, _ = search.search(asked, _SHOWN, allowed)
+            index, _ = search.search([_asked(example) for example, _ in part], _SHOWN, allowed)
             hit = index == np.array([example.tails[0].target for example, _ in part])[:, None]
             ranks[start : start + step] = np.where(hit.any(1), hit.argmax(1), _SHOWN)
         return ranks
 
     return find
+
+
+def gains_of(search: BeamSearch, questions: Sequence[Question]) -> SeenGains:
+    """What items of the history gain: of plain validation questions, whose left out items are the history."""
+    return fit_gains(
+        search,
+        [_asked(example) for example, _ in questions],
+        [past[::-1] for _, past in questions],
+        np.array([example.tails[0].target for example, _ in questions], dtype=np.int64),
+    )
+
+
+def _asked(example: Example) -> list[int]:
+    """The token ids of a question."""
+    return [*example.head, *example.tails[0].ids]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from llmrec.codes.bundle import CodeBundle
+from llmrec.codes.seen import read_gains
 from llmrec.config import Recipe
 from llmrec.data.facts import ItemFacts
 from llmrec.decode.beam import BeamSearch, BeamSettings
@@ -15,17 +17,29 @@ from llmrec.decode.continuations import TokenEngine
 from llmrec.decode.contract import Request, known_of
 from llmrec.decode.why import Cause, left_out, strongest
 from llmrec.items.trie import Trie
+from llmrec.retrieve.exact import best_of
 from llmrec.retrieve.scoring import ScoringRecommender
+from llmrec.retrieve.search import Gains
 
 _TOGETHER = 1024
 """Items whose scores are computed together: in one pass, each of their codes is compared with all others."""
+_MORE = 8
+"""Items of histories are made up for by whole eights, so that requests can share passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHistory:
+    """A request as the model reads it: token ids, and what items of its history gain."""
+
+    tokens: list[int]
+    gains: Gains
 
 
 class CodeRecommender(ScoringRecommender):
     """Recommends the items whose IDs the model writes next; see `decode.readout.Readout`.
 
     A score is the log-probability of the codes, each over all codes of its level (`decode.conventions`,
-    "raw"): it does not depend on filters.
+    "raw"), and for items of the history what these gain (`codes.seen`): it does not depend on filters.
     """
 
     def __init__(
@@ -46,6 +60,7 @@ class CodeRecommender(ScoringRecommender):
         self._tokens = bundle.tokens()
         self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
         self._codes = bundle.ids().codes
+        self._seen = read_gains(bundle.directory)
         settings = beams or BeamSettings(width=bundle.recipe.codes.beam)
         self._search = BeamSearch(
             Trie.build(self._tokens.sequences),
@@ -55,17 +70,23 @@ class CodeRecommender(ScoringRecommender):
         )
         self.setting = _setting(bundle.recipe, settings)
 
-    def read(self, requests: Sequence[Request]) -> list[list[int]]:
+    def read(self, requests: Sequence[Request]) -> list[ReadHistory]:
         """The prompts, as token ids, with as many of the newest events as fit the model before the codes.
 
         Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
         """
-        return [self._prompt(request) for request in requests]
+        return [ReadHistory(self._prompt(request), self._gains(request)) for request in requests]
 
     def _prompt(self, request: Request) -> list[int]:
         known, spare = known_of(request, self.bundle.prepared), self._codes.shape[1]
         prompt, _ = self._tokens.fit(self._verbalizer, request.history, request.words, known, spare)
         return self._tokens.prompt(prompt)
+
+    def _gains(self, request: Request) -> Gains:
+        """Nothing where what was had before is wanted: gains are those of plain questions."""
+        if request.objective.seen_before:
+            return self._seen.of(())
+        return self._seen.of([event.item for event in reversed(request.history)])
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:
         """Scores of all items, float32 [requests, items]: every code of every item is computed."""
@@ -78,9 +99,19 @@ class CodeRecommender(ScoringRecommender):
 
     def _scores_of(self, request: Request, items: np.ndarray) -> np.ndarray:
         """Scores of distinct items int64 [n], float32 [n]; the others cost nothing."""
+        (read,) = self.read([request])
+        scores = np.zeros(len(self.catalog), dtype=np.float32)
+        scores[items] = self._written(read, items)
+        gaining, gains = read.gains
+        scores[gaining] += gains
+        own: np.ndarray = scores[items]
+        return own
+
+    def _written(self, read: ReadHistory, items: np.ndarray) -> np.ndarray:
+        """Log-probabilities of the codes of distinct items int64 [n], float32 [n]."""
         allowed = np.zeros((1, len(self.catalog)), dtype=bool)
         allowed[0, items] = True
-        index, found = self._search.search([self._prompt(request)], len(items), allowed)
+        index, found = self._search.search([read.tokens], len(items), allowed)
         scores = np.empty(len(self.catalog), dtype=np.float32)
         scores[index[0]] = found[0]
         own: np.ndarray = scores[items]
@@ -88,13 +119,47 @@ class CodeRecommender(ScoringRecommender):
 
     def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k best allowed items of each request, as beam search finds them."""
-        return self._search.search(self.read(requests), k, allowed)
+        return self._best(self.read(requests), allowed, k)
 
-    def nearest(self, read: list[int], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, read: ReadHistory, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The best allowed items, at most k, and their scores."""
-        index, score = self._search.search([read], k, allowed[None])
+        index, score = self._best([read], allowed[None], k)
         found = index[0] >= 0
         return index[0, found], score[0, found]
+
+    def _best(
+        self, reads: Sequence[ReadHistory], allowed: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `BeamSearch.search`, of what was read, with what items of the histories gain.
+
+        As many more items are searched as the history could push out of a list. How many does not depend on
+        what else is asked: a batch finds what single requests find.
+        """
+        index = np.full((len(reads), k), -1, dtype=np.int64)
+        score = np.full((len(reads), k), -np.inf, dtype=np.float32)
+        gaining = [int(allowed[row, read.gains[0]].sum()) for row, read in enumerate(reads)]
+        more = -(-np.array(gaining, dtype=np.int64) // _MORE) * _MORE
+        for spare in np.unique(more).tolist():
+            rows = np.flatnonzero(more == spare)
+            found = self._search.search([reads[int(row)].tokens for row in rows], k + spare, allowed[rows])
+            for row, ids, scores in zip(rows, *found, strict=True):
+                if spare:
+                    ids, scores = self._gained(reads[int(row)], allowed[row], ids, scores, k)
+                index[row, : len(ids)], score[row, : len(ids)] = ids, scores
+        return index, score
+
+    def _gained(
+        self, read: ReadHistory, allowed: np.ndarray, ids: np.ndarray, scores: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best of a list when items of the history gain, and of those of them that rise into it."""
+        gaining, gains = read.gains
+        rising = gaining[allowed[gaining] & (gains > 0) & ~np.isin(gaining, ids)]
+        ids, scores = ids[ids >= 0], scores[ids >= 0]
+        if len(rising):
+            ids, scores = np.append(ids, rising), np.append(scores, self._written(read, rising))
+        _, there, of_gains = np.intersect1d(ids, gaining, return_indices=True)
+        scores[there] += gains[of_gains]
+        return best_of(ids, scores, k)
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
         """Items are alike that share first codes: one cell for each beginning of an ID, float32 [n, width].
@@ -111,7 +176,7 @@ class CodeRecommender(ScoringRecommender):
         return np.concatenate(parts, axis=1)
 
     def because(
-        self, request: Request, read: list[int], items: np.ndarray, allowed: np.ndarray
+        self, request: Request, read: ReadHistory, items: np.ndarray, allowed: np.ndarray
     ) -> list[tuple[Cause, ...]]:
         """The causes that weighed most for each of the items: see `decode.why`.
 
@@ -123,7 +188,7 @@ class CodeRecommender(ScoringRecommender):
         whole = self._scores_of(request, items)
         return strongest(names, np.stack([whole - self._scores_of(each, items) for each in without]))
 
-    def said(self, read: list[int], allowed: np.ndarray) -> tuple[str, ...]:
+    def said(self, read: ReadHistory, allowed: np.ndarray) -> tuple[str, ...]:
         """Nothing: a list says it all."""
         return ()
 
