@@ -377,7 +377,8 @@ def test_settings_that_mean_nothing_are_refused(values: dict, said: str):
 
 def test_auto_indexes_large_catalogues_only():
     auto = SearchSettings(exact_up_to=100)
-    assert [auto.index_for(items) for items in (1, 100, 101)] == [None, None, "hnsw"]
+    assert [auto.index_for(items) for items in (1, 100, 101, 999)] == [None, None, "hnsw", "hnsw"]
+    assert [SearchSettings().index_for(items) for items in (20_000, 20_001)] == [None, "ivfpq"]
     assert SearchSettings(kind="exact").index_for(10**9) is None
     assert SearchSettings(kind="ivfpq").index_for(1_000) == "ivfpq"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import replace_directory, write_json
-from llmrec.retrieve.index import FORMAT, LISTS_READ, ItemIndex
+from llmrec.retrieve.index import FORMAT, ItemIndex
 from llmrec.retrieve.settings import SearchSettings
 from llmrec.retrieve.storage import blocks_of, rows_of, write_array
 
@@ -24,6 +24,8 @@ _EFFORT = 64
 """Candidates kept while a node is linked into HNSW (`efConstruction`)."""
 _SAMPLE = 100_000
 """Rows that quantisers are trained on, at least: more where IVF has many lists."""
+_LISTS_NEAR = 16
+"""Inverted lists that an item's neighbours are looked for in."""
 _BLOCK = 1 << 16
 
 
@@ -131,58 +133,58 @@ def _level_0(index: Any) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _build_ivfpq(vectors: np.ndarray, neighbours: np.ndarray, advance: Callable[[int], None]) -> Any:
-    """Fill `neighbours` with the exact best of what IVF-PQ finds near each row; returns the IVF-PQ index."""
+    """Fill `neighbours` from the lists of IVF-PQ, list by list; returns the IVF-PQ index.
+
+    An item's neighbours are the closest of all in the lists nearest to its own, by exact distances.
+    """
     import faiss
 
     items, inner = vectors.shape
     lists = max(1, min(2 * int(np.sqrt(items)), items // 39))
     parts = max(m for m in range(1, max(1, inner // 4) + 1) if inner % m == 0)
     bits = int(min(8, np.log2(items / 39)))
-    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(inner), inner, lists, parts, bits, faiss.METRIC_L2)
+    centres = faiss.IndexFlatL2(inner)
+    index = faiss.IndexIVFPQ(centres, inner, lists, parts, bits, faiss.METRIC_L2)
     index.cp.niter = 10
     index.train(_sample(vectors, max(_SAMPLE, 40 * lists)))
-    for _, block in blocks_of(vectors, _BLOCK):
-        index.add(block)
+    own = np.empty(items, dtype=np.int32)
+    for start, block in blocks_of(vectors, _BLOCK):
+        _, assigned = centres.search(block, 1)
+        own[start : start + len(block)] = assigned[:, 0]
+        index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(assigned))
         advance(len(block))
-    how = faiss.SearchParametersIVF(nprobe=LISTS_READ)
-    for start, block in blocks_of(vectors, 1 << 12):
-        ids = np.arange(start, start + len(block))
-        for metric, columns in (
-            (faiss.METRIC_L2, slice(ALIKE)),
-            (faiss.METRIC_INNER_PRODUCT, slice(ALIKE, None)),
-        ):
-            _measure_by(index, metric)
-            count = len(range(*columns.indices(ALIKE + STRONG)))
-            _, near = index.search(block, 2 * count + 1, params=how)
-            neighbours[ids, columns] = _closest(vectors, block, ids, near, count, metric)
-        advance(len(block))
-    _measure_by(index, faiss.METRIC_INNER_PRODUCT)
+    # `nonzero` of each list would go through all items for each: sorted once, a list is a slice.
+    members = np.split(np.argsort(own, kind="stable"), np.cumsum(np.bincount(own, minlength=lists))[:-1])
+    middles = centres.reconstruct_n(0, lists)
+    for metric, columns in (
+        (faiss.METRIC_L2, slice(ALIKE)),
+        (faiss.METRIC_INNER_PRODUCT, slice(ALIKE, None)),
+    ):
+        _, near = faiss.knn(middles, middles, min(_LISTS_NEAR, lists), metric)
+        for number, ids in enumerate(members):
+            if len(ids):
+                among = np.concatenate([members[each] for each in {number, *near[number].tolist()}])
+                neighbours[ids, columns] = _closest(
+                    vectors, ids, among, neighbours[:1, columns].shape[1], metric
+                )
+                advance(len(ids) if columns.start else 0)
+    index.metric_type = centres.metric_type = faiss.METRIC_INNER_PRODUCT  # lists and codes are good for both
     return index
 
 
-def _measure_by(index: Any, metric: int) -> None:
-    """Let an IVF index answer by another metric: its lists and codes are good for both."""
+def _closest(vectors: np.ndarray, ids: np.ndarray, among: np.ndarray, count: int, metric: int) -> np.ndarray:
+    """Of the items `among`, which has all of `ids`, the `count` closest to each but itself; -1 for none."""
     import faiss
 
-    index.metric_type = metric
-    faiss.downcast_index(index.quantizer).metric_type = metric
-
-
-def _closest(
-    vectors: np.ndarray, block: np.ndarray, ids: np.ndarray, near: np.ndarray, count: int, metric: int
-) -> np.ndarray:
-    """Of the items `near` [n, some] each row of `block`, the `count` closest but itself; -1 for none."""
-    import faiss
-
-    rows = rows_of(vectors, np.maximum(near, 0).ravel()).reshape(*near.shape, -1)
-    closeness = np.einsum("ni,nji->nj", block, rows)
-    if metric == faiss.METRIC_L2:
-        closeness = 2 * closeness - np.einsum("nji,nji->nj", rows, rows)
-    closeness[(near < 0) | (near == ids[:, None])] = -np.inf
-    order = np.argsort(-closeness, axis=1, kind="stable")[:, :count]
-    best = np.take_along_axis(near, order, axis=1)
-    best[np.isneginf(np.take_along_axis(closeness, order, axis=1))] = -1
-    return best
+    found = np.full((len(ids), count), -1, dtype=np.int64)
+    some = min(count + 1, len(among))
+    _, places = faiss.knn(rows_of(vectors, ids), rows_of(vectors, among), some, metric)
+    near = among[places]
+    # Where an item is not among its own closest, the last falls out in its place.
+    itself = near == ids[:, None]
+    itself[~itself.any(1), -1] = True
+    found[:, : some - 1] = near[~itself].reshape(len(ids), some - 1)
+    return found
 
 
 def lead_to_all(neighbours: np.ndarray) -> None:

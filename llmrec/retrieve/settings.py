@@ -17,15 +17,16 @@ class SearchSettings:
     """How the best items for a user's M vectors are found.
 
     kind: `exact` scores every allowed item; `hnsw` and `ivfpq` name the faiss index that proposes the first
-    candidates for neighbour exploration; `auto` is `hnsw` for catalogues of more than `exact_up_to` items,
-    else `exact`. exact_up_to: where so many items or fewer are allowed, all of them are scored, whatever
-    the kind. rounds: rounds of exploration, T in URM; 0 takes the proposal as it is. width: each round opens
-    the `width` + k best items so far. storage: type of the rows of V in the bundle, `float32` or `float16`.
+    candidates for neighbour exploration; `auto` is `exact` for catalogues of at most `exact_up_to` items,
+    else `ivfpq` where there are enough items for it, else `hnsw`. exact_up_to: where so many items or fewer
+    are allowed, all of them are scored, whatever the kind. rounds: rounds of exploration, T in URM; 0 takes
+    the proposal as it is; `hnsw` wants one more than `ivfpq`. width: each round opens the `width` + k best
+    items so far. storage: type of the rows of V in the bundle, `float32` or `float16`.
     """
 
     kind: str = "auto"
     exact_up_to: int = 20_000
-    rounds: int = 4
+    rounds: int = 3
     width: int = 250
     storage: str = "float32"
 
@@ -47,5 +48,6 @@ class SearchSettings:
                 f"search: ivfpq needs {IVFPQ_LEAST:,} items, the catalogue has {items:,}: choose auto"
             )
         if self.kind == "auto":
-            return "hnsw" if items > self.exact_up_to else None
+            large = "ivfpq" if items >= IVFPQ_LEAST else "hnsw"
+            return large if items > self.exact_up_to else None
         return None if self.kind == "exact" else self.kind
