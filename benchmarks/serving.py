@@ -1,11 +1,13 @@
 """The service under load, beside a plain loop over the same questions, and what it adds to the model's time.
 
     python benchmarks/serving.py BUNDLE
+    python benchmarks/serving.py BUNDLE --engines transformers vllm    # where vLLM is installed
     python benchmarks/serving.py BUNDLE --soak 600 --clients 16
 
 The service runs in a process of its own, asked over the loopback. A question is a user of the bundle's data
 with a wish now and then. Overhead is the time at the client less the model's own (Server-Timing: reading the
-wish, prompts, the model, the list), for one client.
+wish, prompts, the model, the list), for one client. Memory in the soak is sampled each second; what is
+printed is the median of each tenth of the time, and how far the line through them rises or falls.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ def questions(users: Sequence[str], count: int, seed: int = 0) -> list[dict[str,
 
 
 @contextlib.contextmanager
-def running(bundle: Path, store: str) -> Iterator[tuple[str, int]]:
+def running(bundle: Path, store: str, engine: str) -> Iterator[tuple[str, int]]:
     """A service of its own: its address and its process."""
     main = Path(__file__).parents[1] / "serve" / "main.py"
     command = [sys.executable, str(main), str(bundle), "--port", "0", "--store", store, "--no-log"]
+    command += ["--engine", engine]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = ""
@@ -104,25 +107,26 @@ def memory(pid: int) -> float:
     return sum(int(kilobytes) for kilobytes in re.findall(r"^Private\w+:\s+(\d+)", text, re.MULTILINE)) / 1024
 
 
-def measure(bundle: Path, url: str, count: int, clients: Sequence[int]) -> None:
-    """Print the table."""
-    shop = Shop.open(bundle)
-    bodies = questions(shop.prepared.histories.users, count)
-    for body in bodies[: min(20, count)]:
+def plain_loop(shop: Shop, bodies: Sequence[dict[str, Any]]) -> None:
+    """Print the row of questions asked one after another, in this process."""
+    for body in bodies[:20]:
         shop.ask(user=body["user"], say=body["words"], k=K)
-    load(url, bodies[: min(20, count)], 1)
-    print("| | requests | p50 ms | p99 ms | a second | overhead p50 ms | refused |")
-    print(f"|---|{'---:|' * 6}")
     plain = []
     for body in bodies:
         start = time.perf_counter()
         shop.ask(user=body["user"], say=body["words"], k=K)
         plain.append(1000 * (time.perf_counter() - start))
     row("plain loop", np.array(plain), sum(plain) / 1000, "", 0)
+
+
+def measure(name: str, url: str, bodies: Sequence[dict[str, Any]], clients: Sequence[int]) -> None:
+    """Print the rows of one service."""
+    load(url, bodies[:20], 1)
     for number in clients:
         times, models, seconds, statuses = load(url, bodies, number)
         over = f"{np.median(times - models):.1f}" if number == 1 else ""
-        row(f"{number} clients", times, seconds, over, sum(statuses.values()) - statuses[200])
+        what = f"{name}, {number} client{'s' if number > 1 else ''}"
+        row(what, times, seconds, over, sum(statuses.values()) - statuses[200])
 
 
 def row(what: str, times: np.ndarray, seconds: float, over: str, refused: int) -> None:
@@ -134,18 +138,26 @@ def row(what: str, times: np.ndarray, seconds: float, over: str, refused: int) -
     )
 
 
-def soak(bundle: Path, url: str, pid: int, seconds: float, clients: int) -> bool:
+def soak(users: Sequence[str], url: str, pid: int, seconds: float, clients: int) -> bool:
     """Ask for a while; print statuses and memory; whether there was nothing but answers, 429 and 503."""
-    users = Shop.open(bundle).prepared.histories.users
     bodies = questions(users, 2_000)
     load(url, bodies, clients, time.monotonic() + seconds / 10)
-    found, seen = [memory(pid)], Counter[int]()
-    for _ in range(10):
-        seen += load(url, bodies, clients, time.monotonic() + seconds / 10)[3]
-        found.append(memory(pid))
-    growth = 100 * (found[-1] / found[0] - 1)
-    sizes = ", ".join(f"{each:.0f}" for each in found)
-    print(f"{seconds:.0f} s, {clients} clients: {dict(seen)}; MiB {sizes} ({growth:+.1f}%)")
+    sizes: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            sizes.append(memory(pid))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    seen = load(url, bodies, clients, time.monotonic() + seconds)[3]
+    done.set()
+    watching.join()
+    tenths = [float(np.median(each)) for each in np.array_split(np.array(sizes), 10)]
+    slope, first = np.polyfit(np.arange(10), tenths, 1)
+    shown = ", ".join(f"{each:.0f}" for each in tenths)
+    print(f"{seconds:.0f} s, {clients} clients: {dict(seen)}; MiB {shown} ({100 * 9 * slope / first:+.1f}%)")
     return not set(seen) - {200, 429, 503}
 
 
@@ -157,15 +169,27 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 8, 32])
+    parser.add_argument("--engines", nargs="+", default=["transformers"])
     parser.add_argument("--soak", type=float, default=0.0, help="Seconds to ask for, and watch the memory.")
     arguments = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="serving-") as folder,
-        running(arguments.bundle, f"sqlite:///{folder}/store.db") as (url, pid),
-    ):
-        if arguments.soak:
-            sys.exit(not soak(arguments.bundle, url, pid, arguments.soak, max(arguments.clients)))
-        measure(arguments.bundle, url, arguments.requests, arguments.clients)
+    shop = Shop.open(arguments.bundle)
+    users = shop.prepared.histories.users
+    bodies = questions(users, arguments.requests)
+    if not arguments.soak:
+        print("| | requests | p50 ms | p99 ms | a second | overhead p50 ms | refused |")
+        print(f"|---|{'---:|' * 6}")
+        plain_loop(shop, bodies)
+    fine = True
+    for engine in arguments.engines:
+        with (
+            tempfile.TemporaryDirectory(prefix="serving-") as folder,
+            running(arguments.bundle, f"sqlite:///{folder}/store.db", engine) as (url, pid),
+        ):
+            if arguments.soak:
+                fine &= soak(users, url, pid, arguments.soak, max(arguments.clients))
+            else:
+                measure(engine, url, bodies, arguments.clients)
+    sys.exit(not fine)
 
 
 if __name__ == "__main__":
