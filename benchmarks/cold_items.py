@@ -5,7 +5,8 @@ Run: python benchmarks/cold_items.py finetune/recipes/sample.yaml --out runs/col
 A share of the items is held out with all their events; the model is fitted on the rest (a prepared dataset of
 its own in OUT), the items are added, and every question of the validation and test folds whose answer is one
 of them is asked, with seen items left out. Repeated for each `--seeds` (which draw the items), each way to
-train (`--parts`, `--dropout`) and each stand-in for the id part. A run that was stopped goes on.
+train (`--parts`, `--dropout`; for codes with and without alignment tasks) and each stand-in for the id part,
+which a model of codes has none of. A run that was stopped goes on.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import torch
 from llmrec.baselines.popularity import Popularity
 from llmrec.bundle import Bundle
 from llmrec.change_items import add_items
+from llmrec.codes.bundle import CodeBundle, open_bundle
 from llmrec.config import Recipe, as_values, load_recipe
 from llmrec.data.catalog import Catalog, Item
 from llmrec.data.changed import write_without
@@ -31,10 +33,12 @@ from llmrec.evaluate.bootstrap import intervals
 from llmrec.evaluate.page import table
 from llmrec.evaluate.protocol import ask, figures
 from llmrec.files import read_json, replace_directory, write_json, write_text
-from llmrec.fit import fit, prepared_data
+from llmrec.finetune import finetune
+from llmrec.fit import item_text, prepared_data
 from llmrec.items.newcomers import ID_PARTS
-from llmrec.language_recommender import LanguageRecommender
+from llmrec.model.text_reader import text_reader
 from llmrec.progress import note
+from llmrec.readouts import recommender_of
 from llmrec.retrieve.scoring import ScoringRecommender
 from llmrec.versions import link_tree
 
@@ -156,16 +160,23 @@ def chance(items: int) -> dict[str, list[float]]:
     return {METRICS[0]: [found / items] * 3, METRICS[1]: [gain / items] * 3}
 
 
-def fitted(recipe: Recipe) -> Bundle:
+def fitted(recipe: Recipe) -> Bundle | CodeBundle:
     """The bundle of the recipe, fitted unless it is there."""
     out = Path(recipe.out)
-    if (out / "manifest.json").is_file() and Bundle(out).manifest["recipe"] == as_values(recipe):
-        return Bundle(out)
-    return fit(recipe)
+    if (out / "manifest.json").is_file() and (found := open_bundle(out)).manifest["recipe"] == as_values(
+        recipe
+    ):
+        return found
+    return finetune(recipe)
 
 
 def variants(recipe: Recipe, arguments: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
     """Names of the ways to train, and their recipes."""
+    if recipe.readout == "codes":
+        tasks = replace(recipe.codes.tasks, text_to_id=0.0, id_to_text=0.0, titles_to_id=0.0)
+        yield "codes, with alignment tasks", recipe
+        yield "codes, without", replace(recipe, codes=replace(recipe.codes, tasks=tasks, aligned=0.0))
+        return
     for parts in arguments.parts.split(","):
         for dropout in map(float, arguments.dropout.split(",") if parts == "both" else ["0"]):
             items, name = replace(recipe.items, parts=parts), parts.replace("_", " ")
@@ -174,23 +185,34 @@ def variants(recipe: Recipe, arguments: argparse.Namespace) -> Iterator[tuple[st
             yield name, replace(recipe, items=items)
 
 
-def stand_ins(recipe: Recipe, arguments: argparse.Namespace) -> Iterator[tuple[str, float]]:
-    """The stand-ins for id parts to measure, each with its strength."""
+def stand_ins(
+    recipe: Recipe, arguments: argparse.Namespace
+) -> Iterator[tuple[str, str | None, float | None]]:
+    """The stand-ins for id parts to measure: what they are called, what they are, and how strong."""
+    if recipe.readout == "codes":
+        yield "added", None, None
+        return
     if recipe.items.parts == "text_only":
-        yield "zero", 0.0
+        yield "added", "zero", 0.0
         return
     for how in arguments.id_parts.split(","):
         for strength in map(float, arguments.strength.split(",") if how == "neighbours" else ["0"]):
-            yield how, strength
+            yield (
+                f"id part {how}" + (f", strength {strength:g}" if how == "neighbours" else ""),
+                how,
+                strength,
+            )
 
 
-def with_new(trained: Bundle, rows: Path, place: Path, how: str, strength: float) -> Bundle:
+def with_new(
+    trained: Bundle | CodeBundle, rows: Path, place: Path, how: str | None, strength: float | None
+) -> Bundle | CodeBundle:
     """A copy of a bundle in `place` with the items of `rows` added."""
     for old in (place, Path(f"{place}.versions")):
         shutil.rmtree(old, ignore_errors=True)
     link_tree(trained.directory, place)
     add_items(place, rows, how, strength)
-    return Bundle(place)
+    return open_bundle(place)
 
 
 def measure_draw(recipe: Recipe, whole: Prepared, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -218,20 +240,19 @@ def measure_draw(recipe: Recipe, whole: Prepared, seed: int, arguments: argparse
         trained = fitted(replace(changed, data=str(folder / "data"), out=str(own / "bundle")))
         users = trained.prepared.histories.users
         if (before := f"{name}: before they came") not in done:
-            known = measured(LanguageRecommender(trained), asked.known, users)
+            known = measured(recommender_of(trained), asked.known, users)
             keep({"name": before, "all": None, "new": None, "known": known})
-        for how, strength in stand_ins(changed, arguments):
-            said = f"id part {how}" + (f", strength {strength:g}" if how == "neighbours" else "")
-            label = f"{name}: {said if changed.items.parts == 'both' else 'added'}"
-            if label in done:
+        for said, how, strength in stand_ins(changed, arguments):
+            if (label := f"{name}: {said}") in done:
                 continue
             bundle = with_new(trained, folder / "items.jsonl", own / "with-new", how, strength)
             if POPULARITY not in done:
                 train = bundle.prepared.train(recipe.split)
                 keep(asked.row(Popularity.fit(train, bundle.catalog), users, POPULARITY))
-                nearest = NearestText(bundle.catalog, np.load(bundle.directory / "text_vectors.npy"))
+                texts = [item_text(item) for item in bundle.catalog.items]
+                nearest = NearestText(bundle.catalog, text_reader(recipe.items.text_encoder).encode(texts))
                 keep(asked.row(nearest, users, nearest.name))
-            keep(asked.row(LanguageRecommender(bundle), users, label))
+            keep(asked.row(recommender_of(bundle), users, label))
     return {"questions": len(new), "items": len(items), "rows": rows}
 
 
