@@ -5,7 +5,7 @@ Run: python benchmarks/small_decoder.py latency                # the base as it 
 
 `latency` times requests one after another: reading the prompt, and what comes behind that until the list is
 there. `quality` trains a small decoder on what the bundle's model makes of the train fold's histories, and
-asks both for the next items of a fold.
+asks both for the next items of a fold (so many `--questions` of it, drawn with seed 0), seen items left out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import torch
@@ -24,17 +25,20 @@ from llmrec.codes.recommender import CodeRecommender
 from llmrec.data.events import History
 from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.decode.continuations import Continuations, TokenEngine
-from llmrec.decode.contract import Request
+from llmrec.decode.contract import Filters, Request
 from llmrec.engines.contract import Engine
 from llmrec.engines.small import SmallDecoderEngine
 from llmrec.engines.transformers import TransformersEngine
-from llmrec.evaluate.protocol import evaluate, questions
+from llmrec.evaluate.bootstrap import intervals
+from llmrec.evaluate.protocol import ask, figures, questions
 from llmrec.items.trie import Trie
 from llmrec.model.code_tokens import CodeTokens
 from llmrec.model.small_decoder import SmallDecoder, SmallDecoderSettings, item_ends
 from llmrec.tune.small_decoder import ReadHistories, train_small_decoder, windows_of
 
 ITEMS, LEVELS, EVENTS, WORDS = 12_000, 3, 50, 40
+SHOWN = 20
+"""Length of the lists whose quality is measured."""
 
 
 class Begun:
@@ -131,7 +135,7 @@ def read(
     )
 
 
-def quality(place: Path, fold: str, epochs: int, settings: SmallDecoderSettings) -> None:
+def quality(place: Path, fold: str, count: int, epochs: int, settings: SmallDecoderSettings) -> None:
     """Train, and print recall and ndcg of both."""
     bundle = CodeBundle(place)
     if bundle.recipe.prompt.items != "token":
@@ -154,12 +158,27 @@ def quality(place: Path, fold: str, epochs: int, settings: SmallDecoderSettings)
     torch.manual_seed(0)
     decoder = SmallDecoder(known.states.shape[1], tokens.sizes, settings)
     best = train_small_decoder(decoder, known, valid, epochs, advance=lambda e, loss: print(e, f"{loss:.4f}"))
-    print(f"{len(known):,} targets, validation loss {best:.4f}\n")
-    print("| codes written by | recall@10 | ndcg@10 | seconds |\n|---|---:|---:|---:|")
+    cases = questions(prepared, split, fold)
+    drawn = np.sort(np.random.default_rng(0).permutation(len(cases))[:count]).tolist()
+    print(f"{len(known):,} targets, validation loss {best:.4f}, {len(drawn):,} questions\n")
+    print("| codes written by | recall@10 | ndcg@10 | seconds of processor |\n|---|---:|---:|---:|")
+    requests = [
+        Request(
+            prepared.histories.history(cases[at].user, cases[at].cut),
+            user=cases[at].user,
+            filters=Filters(exclude_seen=True),
+        )
+        for at in drawn
+    ]
+    targets = np.array([cases[at].target for at in drawn])
     small = CodeRecommender(bundle, SmallDecoderEngine(engine, decoder, tokens))
     for name, recommender in (("the language model", full), ("small decoder", small)):
-        row = evaluate(recommender, prepared, split, fold).row
-        print(f"| {name} | {row['recall@10']:.4f} | {row['ndcg@10']:.4f} | {row['seconds']:.0f} |")
+        before = process_time()
+        values = figures(ask(recommender, requests, SHOWN), targets)
+        taken = process_time() - before
+        found = intervals(np.stack([values["recall@10"], values["ndcg@10"]], axis=1))
+        shown = " | ".join(f"{each.mean:.4f} ±{(each.high - each.low) / 2:.4f}" for each in found)
+        print(f"| {name} | {shown} | {taken:.0f} |", flush=True)
 
 
 def main() -> None:
@@ -173,6 +192,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fold", default="test")
+    parser.add_argument("--questions", type=int, default=4_000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--states", type=int, default=4)
     parser.add_argument("--width", type=int, default=192)
@@ -184,7 +204,7 @@ def main() -> None:
     elif given.bundle is None:
         parser.error("quality is that of a bundle: name one")
     else:
-        quality(given.bundle, given.fold, given.epochs, settings)
+        quality(given.bundle, given.fold, given.questions, given.epochs, settings)
 
 
 if __name__ == "__main__":
