@@ -79,6 +79,17 @@ def test_gains_are_as_if_scores_had_them(index: ItemIndex, exact_up_to: int, lef
         np.testing.assert_allclose(best[row], scores[row, found[row]], rtol=1e-4, atol=1e-4)
 
 
+def test_proposals_are_of_what_is_allowed(index: ItemIndex):
+    """Where a filter leaves what nobody likes best, too; items that came after the index have no place."""
+    scores = whole(catalogue(), users())[0]
+    allowed = np.zeros(ITEMS + 7, dtype=bool)
+    allowed[np.argsort(scores)[:300]] = True
+    found = index.propose(users()[0], 10, allowed)
+    assert len(found) and allowed[found].all()
+    assert scores[found].mean() > scores[allowed[:ITEMS]].mean()
+    assert not len(index.propose(users()[0], 10, np.zeros(ITEMS + 7, dtype=bool)))
+
+
 # --- exact ------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,8 @@ _LEAST, _MOST = 8, 16
 """Candidates proposed for one query, where k is not more."""
 LISTS_READ = 16
 """Inverted lists of IVF-PQ that are read for one query."""
+_MORE_READ = 4
+"""How much more is read, at most, where only some items are allowed."""
 AGAIN = "make it again: llmrec index BUNDLE"
 
 
@@ -60,20 +62,27 @@ class ItemIndex:
         found: np.ndarray = self._neighbours.take(ids[ids < self.items], axis=0)
         return found
 
-    def propose(self, queries: np.ndarray, k: int) -> np.ndarray:
+    def propose(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
         """Candidates for the queries float32 [M, inner] of one user, int64 [n], some more than once.
 
         The k best by the maximum over the queries are among the k best of each: with few queries as many
-        are asked for. With many, exploration finds the rest.
+        are asked for. With many, exploration finds the rest. Of those that `allowed` bool [items] has, if it
+        is given: then more is read, as less of it counts.
         """
         import faiss
 
         many = len(queries)
         each = max(_LEAST, min(_MOST, _PROPOSED // many), min(k, 4 * k // many))
+        chosen, more = None, 1
+        if allowed is not None:
+            own = allowed[: self.items]
+            bits = np.packbits(own, bitorder="little")
+            chosen = faiss.IDSelectorBitmap(bits)
+            more = min(_MORE_READ, max(1, self.items // max(1, int(np.count_nonzero(own)))))
         if self.kind == "hnsw":
-            how = faiss.SearchParametersHNSW(efSearch=each)
+            how = faiss.SearchParametersHNSW(efSearch=more * each, sel=chosen)
         else:
-            how = faiss.SearchParametersIVF(nprobe=LISTS_READ)
+            how = faiss.SearchParametersIVF(nprobe=more * LISTS_READ, sel=chosen)
         # A request is too small to be worth threads, and idle OpenMP threads slow down what runs beside.
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)

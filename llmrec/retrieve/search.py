@@ -4,8 +4,8 @@ The score of an item is max over m of <U^T h_m, v>, which is <h_m, w_v> with W =
 Scores are exact however an item was found, and filters hold at every size:
 
 - where at most `exact_up_to` items are allowed, or there is no index, all allowed items are scored;
-- else faiss proposes, the neighbours are explored, and what is not allowed is left out of the result. Where
-  that leaves fewer than k items, all allowed items are scored after all.
+- else faiss proposes, of the allowed items too, the neighbours are explored, and what is not allowed is left
+  out of the result. Where that leaves fewer than k items, all allowed items are scored after all.
 
 So a list is short only where the catalogue is, and approximate only where more than `exact_up_to` items are
 allowed: it may then lack items that it should have, and two lists of different lengths may differ.
@@ -136,6 +136,7 @@ class ItemSearch:
         if allowed is not None:
             places = np.flatnonzero(allowed[index.landmarks])
             starts.append(index.landmarks[places[_largest(marks[places], _ALLOWED_STARTS)]])
+            starts.append(index.propose(queries, k, allowed))
         try:
             seen = self._scratch.pop()
         except IndexError:  # the first search, or other threads have all there are
