@@ -22,13 +22,13 @@ from llmrec.errors import BundleError, LlmrecError, require_extra
 from llmrec.files import read_json
 
 FORMAT = 1
-_PROPOSED = 64
+_PROPOSED = {"hnsw": 64, "ivfpq": 128}
 """Candidates that faiss proposes for one user, all queries together, where 4 k is not more."""
-_LEAST, _MOST = 8, 16
-"""Candidates proposed for one query, where k is not more."""
-LISTS_READ = 16
+_LEAST, _MOST = 8, {"hnsw": 16, "ivfpq": 32}
+"""Candidates proposed for one query, where k is not more; out of what IVF-PQ reads, more cost nothing."""
+_LISTS_READ = 8
 """Inverted lists of IVF-PQ that are read for one query."""
-_MORE_READ = 4
+_MORE_READ = 8
 """How much more is read, at most, where only some items are allowed."""
 AGAIN = "make it again: llmrec index BUNDLE"
 
@@ -72,7 +72,7 @@ class ItemIndex:
         import faiss
 
         many = len(queries)
-        each = max(_LEAST, min(_MOST, _PROPOSED // many), min(k, 4 * k // many))
+        each = max(_LEAST, min(_MOST[self.kind], _PROPOSED[self.kind] // many), min(k, 4 * k // many))
         chosen, more = None, 1
         if allowed is not None:
             own = allowed[: self.items]
@@ -82,7 +82,7 @@ class ItemIndex:
         if self.kind == "hnsw":
             how = faiss.SearchParametersHNSW(efSearch=more * each, sel=chosen)
         else:
-            how = faiss.SearchParametersIVF(nprobe=more * LISTS_READ, sel=chosen)
+            how = faiss.SearchParametersIVF(nprobe=more * _LISTS_READ, sel=chosen)
         # A request is too small to be worth threads, and idle OpenMP threads slow down what runs beside.
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
