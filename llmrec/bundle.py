@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from llmrec import __version__
-from llmrec.config import Recipe, as_values, build
+from llmrec.config import Recipe, as_values, recipe_of
 from llmrec.data.prepared import Prepared
 from llmrec.errors import BundleError, LlmrecError, require_extra
 from llmrec.files import only_writer, read_json, replace_file, sha256_of, write_json
@@ -72,7 +72,7 @@ class AnyBundle:
             )
         self._check_parts()
         try:
-            self.recipe: Recipe = build(Recipe, self.manifest["recipe"], f"{self.directory}/manifest.json")
+            self.recipe: Recipe = recipe_of(self.manifest["recipe"], f"{self.directory}/manifest.json")
             self.prepared = Prepared(self.directory / "data")
             self.templates = Templates.load(self.directory / "prompts")
         except (LlmrecError, KeyError) as error:

@@ -109,6 +109,26 @@ def load_recipe(path: Path) -> Recipe:
     return build(Recipe, values, str(path))
 
 
+def recipe_of(values: Any, where: str) -> Recipe:
+    """The recipe that a bundle keeps.
+
+    What its readout does not listen to is left out: those are the usual values of the llmrec that wrote the
+    bundle, and this one may have others.
+    """
+    if isinstance(values, dict):
+        if values.get("readout", "retrieve") == "retrieve":
+            values = {key: value for key, value in values.items() if key != "codes"}
+        else:
+            heard = {"items": ("text_encoder",), "loss": ("label_smoothing",), "head": (), "search": ()}
+            values = {
+                key: {name: one for name, one in value.items() if name in heard[key]}
+                if key in heard and isinstance(value, dict)
+                else value
+                for key, value in values.items()
+            }
+    return build(Recipe, values, where)
+
+
 def changed(
     recipe: Recipe, data: str | None = None, out: str | None = None, seed: int | None = None
 ) -> Recipe:

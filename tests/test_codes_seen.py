@@ -143,11 +143,13 @@ def test_gains_that_are_no_numbers_are_an_error(content: object, tmp_path: Path)
     assert "\n" not in str(error.value)
 
 
-def test_a_bundle_from_before_has_none(code_bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_from_before_has_none_and_other_usual_values(code_bundle: Path, tmp_path: Path) -> None:
     old = Path(shutil.copytree(code_bundle, tmp_path / "bundle"))
     (old / "seen.json").unlink()
     manifest = json.loads((old / "manifest.json").read_text())
     del manifest["parts"]["seen.json"]
+    manifest["recipe"]["search"]["rounds"] += 1  # usual then, and not heard of by what writes codes
+    manifest["recipe"]["items"]["inner"] += 1
     (old / "manifest.json").write_text(json.dumps(manifest))
     model = CodeRecommender(CodeBundle(old))
     assert not len(model._seen.weights)
