@@ -11,7 +11,7 @@ import torch
 from code_models import writing
 from tiny_models import tiny_prepared
 
-from llmrec.codes.fitting import finder
+from llmrec.codes.fitting import finder, searcher
 from llmrec.model.settings import AdapterSettings
 from llmrec.tune.checkpoint import trainable
 from llmrec.tune.code_losses import CodeLoss
@@ -55,7 +55,7 @@ class Run:
             made.items,
             True,
             {"plain": self.questions},
-            finder(made.prompts, CODES.beam),
+            finder(searcher(made.prompts, CODES.beam)),
             settings,
             directory,
         )
