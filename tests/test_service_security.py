@@ -114,7 +114,7 @@ def test_keys(tiny_bundle: Path, tmp_path: Path, keyed: Any, caplog: pytest.LogC
     path, make = keyed
     ask, write, admin = make("ask"), make("write"), make("admin", note="me")
     old = make("ask", days=1e-9)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and ask.split("_")[2] not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and ask.split("_", 2)[2] not in path.read_text()
     with caplog.at_level(logging.INFO), served(copied(tiny_bundle, tmp_path), keys=path) as running:
         calls = {
             "ask": lambda client: client.recommend(user=USER, words="my secret wish"),
