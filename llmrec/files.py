@@ -99,8 +99,16 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
     finally:
         if old.exists() and not path.exists():
             old.rename(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            _clear(temporary, old)
+        except KeyboardInterrupt:  # which hits clearing away as anything else: it ends first
+            _clear(temporary, old)
+            raise
+
+
+def _clear(*directories: Path) -> None:
+    for each in directories:
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -127,6 +127,17 @@ def test_narrow_beams_find_items_of_the_history_that_rise(
     assert not model.read([again])[0].gains[0].size  # gains are those of plain questions
 
 
+def test_what_the_prompt_does_not_hold_gains_nothing(
+    model: CodeRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list is searched no wider than prompts are long, however long histories are."""
+    monkeypatch.setattr(model, "_seen", SeenGains(MIXED))
+    held = model.bundle.recipe.prompt.max_events
+    history = tuple(Event(item) for item in range(held + 5))
+    items, _ = model.read([Request(history)])[0].gains
+    assert items.tolist() == list(range(5, held + 5))
+
+
 def test_a_bundle_has_the_gains_of_its_validation_questions(code_bundle: Path, tmp_path: Path) -> None:
     found = read_gains(code_bundle)
     assert found.weights.shape == (PLACES,) and found.weights.any()

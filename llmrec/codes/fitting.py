@@ -221,11 +221,11 @@ def finder(searching: Callable[[CodeModel], BeamSearch]) -> Find:
 
 
 def gains_of(search: BeamSearch, questions: Sequence[Question]) -> SeenGains:
-    """What items of the history gain: of plain validation questions, whose left out items are the history."""
+    """What items of the history gain in plain validation questions."""
     return fit_gains(
         search,
         [_asked(example) for example, _ in questions],
-        [past[::-1] for _, past in questions],
+        [example.items[::-1] for example, _ in questions],
         np.array([example.tails[0].target for example, _ in questions], dtype=np.int64),
     )
 

@@ -75,18 +75,15 @@ class CodeRecommender(ScoringRecommender):
 
         Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
         """
-        return [ReadHistory(self._prompt(request), self._gains(request)) for request in requests]
+        return [self._read(request) for request in requests]
 
-    def _prompt(self, request: Request) -> list[int]:
+    def _read(self, request: Request) -> ReadHistory:
+        """Events that the prompt does not hold gain nothing: the model has not read them."""
         known, spare = known_of(request, self.bundle.prepared), self._codes.shape[1]
-        prompt, _ = self._tokens.fit(self._verbalizer, request.history, request.words, known, spare)
-        return self._tokens.prompt(prompt)
-
-    def _gains(self, request: Request) -> Gains:
-        """Nothing where what was had before is wanted: gains are those of plain questions."""
-        if request.objective.seen_before:
-            return self._seen.of(())
-        return self._seen.of([event.item for event in reversed(request.history)])
+        prompt, kept = self._tokens.fit(self._verbalizer, request.history, request.words, known, spare)
+        # Where what was had before is wanted, the gains of plain questions do not hold.
+        newest = [] if request.objective.seen_before else [event.item for event in reversed(kept)]
+        return ReadHistory(self._tokens.prompt(prompt), self._seen.of(newest))
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:
         """Scores of all items, float32 [requests, items]: every code of every item is computed."""
@@ -99,7 +96,7 @@ class CodeRecommender(ScoringRecommender):
 
     def _scores_of(self, request: Request, items: np.ndarray) -> np.ndarray:
         """Scores of distinct items int64 [n], float32 [n]; the others cost nothing."""
-        (read,) = self.read([request])
+        read = self._read(request)
         scores = np.zeros(len(self.catalog), dtype=np.float32)
         scores[items] = self._written(read, items)
         gaining, gains = read.gains
