@@ -9,9 +9,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +43,68 @@ def _explain(error: OSError, path: Path) -> LlmrecError:
 
 
 @contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back until the block has ended; only the main thread is ever interrupted by it."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    held: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda *hit: held.append(hit))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if held:
+            usual(*held[0])
+
+
+@contextlib.contextmanager
+def _temporary(make: Callable[[], Path], remove: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield what `make` made and remove it, wherever between the two an interrupt hits."""
+    made: list[Path] = []
+    try:
+        try:
+            with _interrupts_wait():
+                made.append(make())
+            yield made[0]
+        finally:
+            with _interrupts_wait():
+                _each(remove, made)
+    except KeyboardInterrupt:  # it may have hit on the way to removing; removing twice does no harm
+        with _interrupts_wait():
+            _each(remove, made)
+        raise
+
+
+def _each(function: Callable[[Path], None], paths: list[Path]) -> None:
+    for path in paths:
+        function(path)
+
+
+@contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the name `path` only when the block ends well."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _explain(error, path) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with _temporary(lambda: _empty_file(path), lambda made: made.unlink(missing_ok=True)) as temporary:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     except Exception as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
         raise _explain(refusal, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _empty_file(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    return Path(name)
 
 
 @contextlib.contextmanager
@@ -78,36 +119,37 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
         raise LlmrecError(f"{path} exists already: choose another name or remove it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    except OSError as error:
-        raise _explain(error, path) from error
-    old = temporary.with_suffix(".old")
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if not (path.exists() and _exchange(temporary, path)):
-            if path.exists():
-                path.rename(old)
-            temporary.rename(path)
+        with _temporary(lambda: _empty_directory(path), lambda made: _clear(made, path)) as temporary:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o777 & ~umask)
+            if not (path.exists() and _exchange(temporary, path)):
+                if path.exists():
+                    path.rename(_aside(temporary))
+                temporary.rename(path)
     except Exception as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
         raise _explain(refusal, path) from error
-    finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        try:
-            _clear(temporary, old)
-        except KeyboardInterrupt:  # which hits clearing away as anything else: it ends first
-            _clear(temporary, old)
-            raise
 
 
-def _clear(*directories: Path) -> None:
-    for each in directories:
+def _empty_directory(path: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+
+
+def _aside(temporary: Path) -> Path:
+    """Where the old directory waits while the new one takes its name."""
+    return temporary.with_suffix(".old")
+
+
+def _clear(temporary: Path, path: Path) -> None:
+    """Remove what is left beside `path`; what it held before comes back when nothing took its place."""
+    old = _aside(temporary)
+    if old.exists() and not path.exists():
+        old.rename(path)
+    for each in (temporary, old):
         shutil.rmtree(each, ignore_errors=True)
 
 
