@@ -48,14 +48,10 @@ NEW = {"items.id_part", "items.text_map.weight", "items.token_map.weight", "item
 
 def wishing(history: History) -> Ask:
     """Every target is a red mug."""
-    return lambda cut, rng: Asked(
-        "wish",
-        cut,
-        history[cut].item,
-        Objective(),
-        "a red mug",
-        Sought("red mug", asks(Objective(include_words=("mug",), long_tail=True))),
-    )
+    sought = Sought("red mug", asks(Objective(include_words=("mug",), long_tail=True)))
+    return lambda cut, rng, most: [
+        Asked("wish", cut, history[cut].item, Objective(), "a red mug", sought) for _ in range(most)
+    ]
 
 
 def batch_of(tokens) -> Batch:

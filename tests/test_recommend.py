@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -291,14 +292,16 @@ def test_prompts_drop_whole_oldest_events_to_fit_the_model(cramped: Bundle):
     assert np.isfinite(recommender.scores([Request(history, "red")])).all()
 
 
+@pytest.mark.parametrize("asks", [1, 3])
 @pytest.mark.parametrize("items", ["title", "token"])
-def test_training_never_exceeds_the_model_and_learns_every_event(cramped: Bundle, items: str):
+def test_training_never_exceeds_the_model_and_learns_every_event(cramped: Bundle, items: str, asks: int):
     tokens, rng = cramped.tokens(), np.random.default_rng(0)
 
     def wish(history: tuple[Event, ...]) -> Ask:
-        def ask(cut: int, rng: np.random.Generator) -> Asked:
-            words = "a long wish " * int(rng.integers(1, 20))
-            return Asked("plain", cut, history[cut].item, Objective(), words)
+        def ask(cut: int, rng: np.random.Generator, most: int) -> list[Asked]:
+            lengths = rng.integers(1, 20, size=most).tolist()
+            item = history[cut].item
+            return [Asked("plain", cut, item, Objective(), "a long wish " * length) for length in lengths]
 
         return ask
 
@@ -309,7 +312,7 @@ def test_training_never_exceeds_the_model_and_learns_every_event(cramped: Bundle
         types=("click", "buy"),
         items=items,
         max_events=60,
-        examples=ExampleSettings(cuts=60, wish_share=0.9, shuffle_ties=0.5),
+        examples=ExampleSettings(cuts=60, asks=asks, wish_share=0.9, shuffle_ties=0.5),
     )
     history = tuple(
         Event(int(rng.integers(24)), 86_400 * 9 * (at // 3), str(rng.choice(["click", "buy"])))
@@ -321,6 +324,9 @@ def test_training_never_exceeds_the_model_and_learns_every_event(cramped: Bundle
     lengths = []
     for window in windows:
         example = builder.example(window, {}, rng)
+        plain = Counter(tail.cut for tail in example.tails if not tail.goal)
+        assert all(number == 1 for number in plain.values())
+        assert (max(Counter(tail.cut for tail in example.tails).values()) > 1) == (asks > 1)
         lengths += [len(example.head), *(tail.cut + len(tail.ids) for tail in example.tails)]
     assert 200 < max(lengths) <= tokens.context
 

@@ -1,5 +1,6 @@
 """Goals from behaviour: what is said is true of the target, which is the next such event."""
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,9 @@ def test_held_out_goals_and_all_that_is_made_of_them_never_train(shop: Prepared)
     for _, history in shop.train(SPLIT):
         ask = goals.on(history)
         for cut in range(len(history)):
-            asked = ask(cut, rng)
-            assert asked is None or asked.goal in goals.trained
-            assert asked is None or not asked.objective.new_for_user
+            for asked in ask(cut, rng, 1):
+                assert asked.goal in goals.trained
+                assert not asked.objective.new_for_user
     with pytest.raises(LlmrecError, match="'event' is several goals: name one of them, such as 'event=purc"):
         goals.named("event")
     # They can be asked all the same.
@@ -195,13 +196,28 @@ def test_only_and_weights_decide_how_often_a_goal_trains(shop: Prepared) -> None
         ask = goals.on(history)
         for cut in range(len(history)):
             for _ in range(8):
-                asked = ask(cut, rng)
-                counts[asked.goal if asked else ""] += 1
+                counts.update(asked.goal for asked in ask(cut, rng, 1))
     assert counts["cheap"] > 1.8 * counts["long-tail"] > 0
     with pytest.raises(LlmrecError, match="'cheap' has weight 0: give it one"):
         maker_of(shop, only=("cheap",), weights={"cheap": 0})
     with pytest.raises(LlmrecError, match="'new\\+price' is in `only` and held out"):
         maker_of(shop, only=("price+new",), held_out=("new",))
+
+
+def test_several_questions_at_one_cut_have_different_goals(shop: Prepared) -> None:
+    goals, rng, lengths = maker_of(shop), np.random.default_rng(0), Counter()
+    for _, history in shop.train(SPLIT):
+        ask = goals.on(history)
+        for cut, most in itertools.product(range(len(history)), (3, 99)):
+            asked = ask(cut, rng, most)
+            assert len({each.goal for each in asked}) == len(asked)
+            for each in asked:
+                assert each.at >= cut and history[each.at].item == each.target and each.words
+            lengths[most, len(asked)] += 1
+    assert lengths[3, 3] and all(number <= 3 for most, number in lengths if most == 3)
+    assert (
+        len({number for most, number in lengths if most == 99}) > 1
+    )  # not every goal has a target everywhere
 
 
 @given(seed=st.integers(0, 10**6), share=st.floats(0.1, 1.0), n=st.integers(1, 3))
@@ -239,8 +255,9 @@ def test_windows_of_a_long_history_look_beyond_themselves(checkpoints, shop: Pre
     seen: list[tuple[History, int]] = []
 
     def on(history: History):
-        def ask(cut: int, rng: np.random.Generator) -> None:
+        def ask(cut: int, rng: np.random.Generator, most: int) -> list[Asked]:
             seen.append((history, cut))
+            return []
 
         return ask
 

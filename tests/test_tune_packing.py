@@ -29,8 +29,9 @@ PROMPTS = [
 
 
 def draw_wish(history: History) -> Ask:
-    def ask(cut: int, rng: np.random.Generator) -> Asked:
-        return Asked("wish", cut, history[cut].item, Objective(), str(rng.choice(WISHES)))
+    def ask(cut: int, rng: np.random.Generator, most: int) -> list[Asked]:
+        said = rng.choice(WISHES, size=most, replace=False)
+        return [Asked("wish", cut, history[cut].item, Objective(), str(words)) for words in said]
 
     return ask
 
@@ -42,34 +43,35 @@ class Recorded:
         self.said: list[tuple[Event, History, str]] = []
 
     def __call__(self, history: History) -> Ask:
-        def ask(cut: int, rng: np.random.Generator) -> Asked:
-            asked = draw_wish(history)(cut, rng)
-            self.said.append((history[cut], history[:cut], asked.words))
+        def ask(cut: int, rng: np.random.Generator, most: int) -> list[Asked]:
+            asked = draw_wish(history)(cut, rng, most)
+            self.said.extend((history[cut], history[:cut], each.words) for each in asked)
             return asked
 
         return ask
 
 
-def settings_of(cuts: int) -> ExampleSettings:
-    return ExampleSettings(cuts=cuts, wish_share=1.0)
+def settings_of(cuts: int, asks: int = 1) -> ExampleSettings:
+    return ExampleSettings(cuts=cuts, asks=asks, wish_share=1.0)
 
 
 @pytest.mark.parametrize("pack", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("prompt", PROMPTS, ids=["plain", "bare", "statistics", "title", "both"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("asks", [1, 2])
 def test_the_states_of_a_pass_are_those_of_the_prompts_it_stands_for(
-    checkpoints, name, prompt, pack: bool
+    checkpoints, asks, name, prompt, pack: bool
 ) -> None:
     adapter = AdapterSettings("prompt", tokens=3) if name == "qwen3" else AdapterSettings("lora")
     model, tokens, _ = tuned(checkpoints[name], CATALOG, adapter, queries=3)
     wishes, rng = Recorded(), np.random.default_rng(4)
     types = ("click", "purchase")
-    builder = builder_of(CATALOG, tokens, wishes, types, settings_of(99), **prompt)
+    builder = builder_of(CATALOG, tokens, wishes, types, settings_of(99, asks), **prompt)
     windows = [random_history(rng, length, len(CATALOG), types) for length in (2, 7, 5)]
     attributes = [{"country": "Norway"}, {}, {"age": 33.0}]
     examples = [builder.example(w, a, rng) for w, a in zip(windows, attributes, strict=True)]
     batch = collate(examples, tokens.queries, pack=pack)
-    assert len(batch.ids) == (2 if pack else 3)
+    assert len(batch.ids) < 3 if pack else len(batch.ids) == 3
     with torch.no_grad():
         states = model(batch.ids, batch.visible, batch.positions).flatten(0, 1)
     assert torch.isfinite(states).all()
@@ -77,7 +79,7 @@ def test_the_states_of_a_pass_are_those_of_the_prompts_it_stands_for(
     at_items, next_items = iter(states[batch.item_rows]), iter(batch.item_targets.tolist())
     said = iter(wishes.said)
     for window, known in zip(windows, attributes, strict=True):
-        for cut in range(len(window)):  # all cuts, that after no event included
+        for cut in np.repeat(range(len(window)), asks).tolist():  # all, that after no event included
             target, history, words = next(said)
             assert (target, history) == (window[cut], window[:cut])
             ids = tokens.prompt(builder.verbalizer.prompt(window[:cut], words, known))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from llmrec.files import read_json, replace_directory, write_json
 from llmrec.model.tokens import PromptTokens
 from llmrec.tune.augment import augmented
 from llmrec.tune.collate import Example, Tail
-from llmrec.tune.goals import Ask, GoalMaker, spans
+from llmrec.tune.goals import Ask, Asked, GoalMaker, spans
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.render import Verbalizer
 from llmrec.verbalize.sought import Sought
@@ -97,24 +97,34 @@ class ExampleBuilder:
         # A cut after no event at all is among them: the prompt of someone without a history.
         cuts = np.sort(rng.choice(len(window), size=min(self.settings.cuts, len(window)), replace=False))
         ask = None if self.goals is None else self.goals((*before, *window, *after))
-        tails = []
+        tails: list[Tail] = []
         for cut in cuts.tolist():
-            asked = None
-            if ask is not None and rng.random() < self.settings.wish_share:
-                asked = ask(len(before) + cut, rng)
+            asked = self._asked(ask, len(before) + cut, rng)
             at = self._cut_at(head, window, cut, attributes)
-            if at is None:
-                continue
-            ids = self.tail(window[:cut], "" if asked is None else asked.words)
-            if at + len(ids) > self.tokens.context:  # a wish too long for what the history leaves
-                ids, asked = self.tail(window[:cut], ""), None
-            if asked is None:
-                tails.append(Tail(at, ids, window[cut].item, cut))
-            else:
-                tails.append(Tail(at, ids, asked.target, cut, asked.search, asked.goal))
+            if at is not None:
+                tails.extend(self._tails(window[:cut], window[cut].item, at, asked))
         item_at = self._item_positions(head)
         items = [event.item for event in window[:-1]]
         return Example(head, item_at, targets if item_at else [], tails, items)
+
+    def _asked(self, ask: Ask | None, cut: int, rng: np.random.Generator) -> list[Asked]:
+        """What is asked after the first `cut` events: each of `asks` times with the chance `wish_share`."""
+        if ask is None:
+            return []
+        wanted = sum(rng.random() < self.settings.wish_share for _ in range(self.settings.asks))
+        return ask(cut, rng, wanted) if wanted else []
+
+    def _tails(self, history: History, following: int, at: int, asked: Sequence[Asked]) -> Iterator[Tail]:
+        """What stands after one cut: the questions, and one without a goal where they are not `asks` many."""
+        plain = len(asked) < self.settings.asks
+        for each in asked:
+            ids = self.tail(history, each.words)
+            if at + len(ids) <= self.tokens.context:
+                yield Tail(at, ids, each.target, len(history), each.search, each.goal)
+            else:  # a wish too long for what the history leaves
+                plain = True
+        if plain:
+            yield Tail(at, self.tail(history, ""), following, len(history))
 
     def _ordered(
         self, window: History, attributes: dict[str, Any], rng: np.random.Generator
@@ -344,11 +354,9 @@ def goal_validation(
     questions = []
     for user, cut, stop in spans(prepared, split, "valid"):
         history = prepared.histories.history(user, stop)
-        asked = goals.on(history)(cut, np.random.default_rng([seed, user]))
-        if asked is None:
-            continue
-        past, attributes = history[:cut], dict(prepared.attributes(user))
-        example = builder.question(past, asked.words, attributes, asked.target, asked.search)
-        seen = past if goals.leaves_out_seen(asked.objective) else ()
-        questions.append((example, np.array([event.item for event in seen], dtype=np.int64)))
+        for asked in goals.on(history)(cut, np.random.default_rng([seed, user]), 1):
+            past, attributes = history[:cut], dict(prepared.attributes(user))
+            example = builder.question(past, asked.words, attributes, asked.target, asked.search)
+            seen = past if goals.leaves_out_seen(asked.objective) else ()
+            questions.append((example, np.array([event.item for event in seen], dtype=np.int64)))
     return questions

@@ -47,8 +47,8 @@ class Asked:
     search: Sought = Sought()
 
 
-Ask = Callable[[int, np.random.Generator], Asked | None]
-"""What is asked after the first events of one history; None for nothing in particular."""
+Ask = Callable[[int, np.random.Generator, int], list[Asked]]
+"""What is asked after the first events of one history: at most so many questions, no goal twice."""
 
 
 def spans(prepared: Prepared, split: str, fold: str) -> Iterator[tuple[int, int, int]]:
@@ -159,22 +159,23 @@ class GoalMaker:
         return any(held <= parts for held in self.held_out)
 
     def on(self, history: History) -> Ask:
-        """What can be asked of one history: `ask(cut, rng)` draws a goal by weight, and its next target.
+        """What can be asked of one history: `ask(cut, rng, most)` draws goals and finds their next targets.
 
-        A goal without a target after the cut gives way to another; None when no goal has one.
+        A goal without a target after the cut gives way to another; the list is short when too few have one.
         """
         behaviour = Behaviour(history, self.conditions.facts)
 
-        def ask(cut: int, rng: np.random.Generator) -> Asked | None:
+        def ask(cut: int, rng: np.random.Generator, most: int) -> list[Asked]:
             left = dict(self.trained)
-            while left:
+            asked: list[Asked] = []
+            while left and len(asked) < most:
                 weights = np.array(list(left.values()))
                 name = list(left)[int(rng.choice(len(weights), p=weights / weights.sum()))]
                 found = self.find(self.goals[name], behaviour, cut, rng)
                 if found is not None:
-                    return self.said(found, rng)
+                    asked.append(self.said(found, rng))
                 del left[name]
-            return None
+            return asked
 
         return ask
 

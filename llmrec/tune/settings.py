@@ -73,7 +73,10 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExampleSettings:
-    """`versions` of each history, `cuts` tails in each pass, the share of tails with a goal in words.
+    """`versions` of each history, `cuts` in each pass, `asks` tails at each, the share of them with a goal.
+
+    Tails at one cut have different goals and read the history once, so that a model of many goals hears each
+    of them more often for little more time; a tail without a goal stands at most once at a cut.
 
     `shuffle_ties` is the share of passes in which events of one moment change places: their order says
     nothing, so it should teach nothing. `crop` is the share of passes that see a random window of the history
@@ -83,6 +86,7 @@ class ExampleSettings:
 
     versions: int = 4
     cuts: int = 4
+    asks: int = 1
     wish_share: float = 0.5
     shuffle_ties: float = 0.0
     crop: float = 0.0
@@ -90,7 +94,7 @@ class ExampleSettings:
     shuffle_within: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("versions", "cuts"):
+        for name in ("versions", "cuts", "asks"):
             if getattr(self, name) < 1:
                 raise LlmrecError(f"examples: {name} is {getattr(self, name)}, it must be at least 1")
         if self.shuffle_within < 2:
