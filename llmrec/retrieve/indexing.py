@@ -24,6 +24,8 @@ _EFFORT = 64
 """Candidates kept while a node is linked into HNSW (`efConstruction`)."""
 _SAMPLE = 100_000
 """Rows that quantisers are trained on, at least: more where IVF has many lists."""
+_LIST = 500
+"""Rows of an inverted list at most, on average: among so many of each near list neighbours are looked for."""
 _LISTS_NEAR = 16
 """Inverted lists that an item's neighbours are looked for in."""
 _BLOCK = 1 << 16
@@ -140,7 +142,7 @@ def _build_ivfpq(vectors: np.ndarray, neighbours: np.ndarray, advance: Callable[
     import faiss
 
     items, inner = vectors.shape
-    lists = max(1, min(2 * int(np.sqrt(items)), items // 39))
+    lists = max(1, min(2 * int(np.sqrt(items)), items // 39), items // _LIST)
     parts = max(m for m in range(1, max(1, inner // 4) + 1) if inner % m == 0)
     bits = int(min(8, np.log2(items / 39)))
     centres = faiss.IndexFlatL2(inner)
