@@ -85,7 +85,9 @@ def row_of(recipe: Recipe, most: int, kept: Path) -> dict[str, str]:
         finetune(recipe)
     bundle = CodeBundle(Path(recipe.out))
     training, ids = bundle.manifest["training"], bundle.ids()
-    source = VectorSettings(recipe.codes.vectors, recipe.items.text_encoder, recipe.split)
+    source = VectorSettings(
+        recipe.codes.vectors, recipe.items.text_encoder, recipe.split, weight=recipe.codes.weight
+    )
     quality = measure_ids(
         ids, item_vectors(bundle.prepared, source, kept.parent / "texts"), recipe.train.seed
     )

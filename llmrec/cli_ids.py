@@ -21,11 +21,12 @@ def build(
         str | None, typer.Option(help="Codes a level, with commas; default 256,256,256, a tree's by items.")
     ] = None,
     vectors: Annotated[
-        str, typer.Option(help="text, events, text+events, or a file: .npy, .safetensors of a SASRec.")
+        str,
+        typer.Option(help="text, events, FILE (.npy, .safetensors of a SASRec), text+events or text+FILE."),
     ] = "text",
     encoder: Annotated[str, typer.Option(help="The model that reads texts.")] = "all-minilm-l6-v2",
     weight: Annotated[
-        float | None, typer.Option(help="Share of the events in text+events, from 0 to 1.")
+        float | None, typer.Option(help="Share of what stands beside the text, from 0 to 1.")
     ] = None,
     split: Annotated[str, typer.Option(help="The split whose train fold has the events.")] = "leave-last-out",
     collisions: Annotated[

@@ -23,7 +23,8 @@ from llmrec.items.ids import RESERVE, ItemIds, build_ids
 from llmrec.items.quantise.settings import QuantiserSettings
 from llmrec.progress import track
 
-SOURCES = ("text", "events", "text+events")
+TEXT, EVENTS = "text", "events"
+SOURCES = (TEXT, EVENTS, f"{TEXT}+{EVENTS}")
 """What item vectors are made from, unless they come from a file."""
 REPORT, QUALITY, CODES = "report.json", "report.md", "codes.md"
 
@@ -32,9 +33,10 @@ REPORT, QUALITY, CODES = "report.json", "report.md", "codes.md"
 class VectorSettings:
     """What item vectors are made from.
 
-    source: one of `SOURCES`, or a file: .npy [items, width], such as the item matrix of a bundle (rows of W),
-    or the .safetensors of a SASRec. encoder: reads texts. split, width: the events are those of this split's
-    train fold, as vectors of this width. weight: share of the events in `text+events` (see `items.fusion`).
+    source: one of `SOURCES`; a file: .npy [items, width], such as the item matrix of a bundle (rows of W), or
+    the .safetensors of a SASRec; or `text+` and a file. encoder: reads texts. split, width: the events are
+    those of this split's train fold, as vectors of this width. weight: share of what stands beside the text
+    (see `items.fusion`).
     """
 
     source: str = "text"
@@ -43,14 +45,24 @@ class VectorSettings:
     width: int = 128
     weight: float = WEIGHT
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether the items' texts are a part."""
+        return self.source == TEXT or self.source.startswith(f"{TEXT}+")
+
+    @property
+    def learnt(self) -> str:
+        """What else is a part: `events`, the name of a file, or nothing."""
+        return self.source[len(TEXT) + 1 :] if self.reads_text else self.source
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values of what matters to `source`."""
         known: dict[str, Any] = {"source": self.source}
-        if "text" in self.source.split("+"):
+        if self.reads_text:
             known["encoder"] = self.encoder
-        if "events" in self.source.split("+"):
+        if self.learnt == EVENTS:
             known |= {"split": self.split, "width": self.width}
-        if "+" in self.source and self.source in SOURCES:
+        if self.reads_text and self.learnt:
             known["weight"] = self.weight
         return known
 
@@ -60,26 +72,25 @@ def item_vectors(prepared: Prepared, settings: VectorSettings, workspace: Path) 
 
     Raises `LlmrecError` for an unknown source and for a file that does not have a row for each item.
     """
-    if settings.source not in SOURCES:
-        return read_vectors(Path(settings.source), len(prepared.catalog))
     from llmrec.items.collaborative import collaborative_vectors
     from llmrec.items.fusion import fused
 
-    parts = []
-    if "text" in settings.source:
+    items, parts = len(prepared.catalog), []
+    if settings.learnt == EVENTS:
+        parts.append(collaborative_vectors(prepared.train(settings.split), items, settings.width))
+    elif settings.learnt:  # a file that cannot be read is an error before texts are
+        parts.append(read_vectors(Path(settings.learnt), items))
+    if settings.reads_text:
         parts.append(text_vectors(prepared, settings.encoder, workspace))
-    if "events" in settings.source:
-        train = prepared.train(settings.split)
-        parts.append(collaborative_vectors(train, len(prepared.catalog), settings.width))
-    return fused(parts[0], parts[1], settings.weight) if len(parts) == 2 else parts[0]
+    return fused(parts[1], parts[0], settings.weight) if len(parts) == 2 else parts[0]
 
 
 def read_vectors(path: Path, items: int) -> np.ndarray:
     """Rows for `items` items from a .npy file or from the item table of a saved SASRec, float32."""
     if path.suffix not in (".npy", ".safetensors"):
         raise LlmrecError(
-            f"item vectors come from {', '.join(SOURCES)}, a .npy file or the .safetensors of a SASRec, "
-            f"not from {str(path)!r}"
+            f"item vectors come from {', '.join(SOURCES)}, a .npy file, the .safetensors of a SASRec or "
+            f"text+FILE, not from {str(path)!r}"
         )
     try:
         if path.suffix == ".npy":

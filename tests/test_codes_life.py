@@ -49,6 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("events", "events", "relocate"),
         ("text+events", "text+events", "token"),
         ("file", str(folder / "rows.npy"), "relocate"),
+        ("text+file", f"text+{folder / 'rows.npy'}", "relocate"),
     ):
         ids, settings = folder / f"ids-{name}", QuantiserSettings("balanced", (4, 12))
         make_ids(shop, ids, settings, VectorSettings(source, "hash", width=8), collisions)
@@ -81,7 +82,7 @@ def scores(directory: Path, asked: list[Request]) -> np.ndarray:
     return CodeRecommender(CodeBundle(directory)).scores(asked)
 
 
-@pytest.mark.parametrize("kind", ["text", "events", "text+events", "file"])
+@pytest.mark.parametrize("kind", ["text", "events", "text+events", "file", "text+file"])
 def test_new_items_get_codes_and_nobody_moves(made: dict[str, Path], kind: str, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(made[kind], tmp_path / "bundle"))
     asked = requests(CodeBundle(directory))
@@ -119,7 +120,7 @@ def test_a_new_item_stands_where_its_vector_is(made: dict[str, Path], tmp_path: 
         title = bundle.catalog[5].text
         add_items(directory, rows(tmp_path, {"id": "twin", "title": title}))
         wanted = CodeBundle(directory).ids().wanted[24]
-        if kind != "text+events":  # where the twin has its neighbours' events, the other its own
+        if not kind.startswith("text+"):  # where the twin has its neighbours' events, the other its own
             np.testing.assert_array_equal(wanted, ids.quantiser.codes(vectors[5:6])[0])
 
 

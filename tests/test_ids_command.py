@@ -14,11 +14,15 @@ from safetensors.numpy import save_file
 from typer.main import get_command
 
 from llmrec import cli
+from llmrec.baselines.sasrec import SasrecSettings
+from llmrec.baselines.sasrec_training import fit_sasrec
 from llmrec.data.prepared import Prepared
 from llmrec.errors import LlmrecError
+from llmrec.fit import text_vectors
+from llmrec.items.fusion import fused
 from llmrec.items.id_files import load_ids, save_ids
 from llmrec.items.quantise.settings import KINDS
-from llmrec.make_ids import SOURCES, read_vectors
+from llmrec.make_ids import SOURCES, VectorSettings, item_vectors, read_vectors
 
 Run = Callable[..., tuple[int, str, str]]
 PAGE = (Path(__file__).parents[1] / "docs" / "ids.md").read_text(encoding="utf-8")
@@ -102,6 +106,34 @@ def test_vectors_from_files(build: Run, tmp_path: Path, slice_of_sample: Prepare
     assert load_ids(tmp_path / "IDS").quantiser.width == 6
 
 
+def test_a_tree_is_learnt_anew_from_the_items_of_a_tuned_model(build: Run, tmp_path: Path, tiny_bundle: Path):
+    assert build("--quantiser", "tree")[0] == 0
+    before = load_ids(tmp_path / "IDS")
+    code, out, err = build("--quantiser", "tree", "--vectors", tiny_bundle / "item_matrix.npy")
+    assert code == 0 and "generation 2" in out, err
+    after = load_ids(tmp_path / "IDS")
+    matrix = np.load(tiny_bundle / "item_matrix.npy")
+    assert after.quantiser.width == matrix.shape[1] and after.sizes == before.sizes
+    assert len(np.unique(after.codes, axis=0)) == len(matrix) and (after.codes != before.codes).any()
+
+
+def test_texts_are_fused_with_the_items_of_a_sasrec(build: Run, tmp_path: Path, slice_of_sample: Prepared):
+    settings = SasrecSettings(width=8, blocks=1, heads=1, length=10, epochs=1)
+    train, catalog = slice_of_sample.train("leave-last-out"), slice_of_sample.catalog
+    fit_sasrec(train, catalog, settings).save(tmp_path / "sasrec.safetensors")
+    learnt = read_vectors(tmp_path / "sasrec.safetensors", len(catalog))
+    assert learnt.shape == (len(catalog), 8) and learnt.std() > 0
+    source = f"text+{tmp_path / 'sasrec.safetensors'}"
+    code, _, err = build("--vectors", source, "--weight", "0.25", "--levels", "8,8,8")
+    assert code == 0, err
+    manifest = json.loads((tmp_path / "IDS" / "manifest.json").read_text())
+    assert manifest["vectors"] == {"source": source, "encoder": "hash", "weight": 0.25}
+    vectors = item_vectors(slice_of_sample, VectorSettings(**manifest["vectors"]), tmp_path / "work")
+    texts = text_vectors(slice_of_sample, "hash", tmp_path / "work")
+    np.testing.assert_array_equal(vectors, fused(texts, learnt, 0.25))
+    assert load_ids(tmp_path / "IDS").quantiser.width == vectors.shape[1] == texts.shape[1] + 8
+
+
 def test_files_that_are_no_item_vectors(tmp_path: Path):
     (tmp_path / "text.npy").write_text("no")
     (tmp_path / "text.safetensors").write_text("no")
@@ -131,6 +163,7 @@ def test_files_that_are_no_item_vectors(tmp_path: Path):
         (("--collisions", "ignore"), "one of relocate, token"),
         (("--vectors", "words"), "item vectors come from"),
         (("--vectors", "text+events", "--weight", "2"), "share from 0 to 1"),
+        (("--vectors", "text+none.npy"), "there is no file none.npy"),
         (("--split", "none", "--vectors", "events"), "has no split 'none'"),
     ],
 )

@@ -269,3 +269,13 @@ def test_a_bundle_writes_with_its_base_model(tiny_bundle: Path):
     shop = Shop.open(tiny_bundle, mode="text")
     answers = shop.ask(history=["22423"], k=3)
     assert len(answers.items) == 3 and answers.enforced == ("nothing that is in the history",)
+
+
+def test_the_command_grounds_what_a_model_writes_freely(run, tiny_bundle: Path):
+    common = ("recommend", tiny_bundle, "--mode", "text", "--free", "--history", "22423", "-k", "3")
+    code, out, err = run(*common, "--confidence", "0", "--json")
+    assert code == 0, err
+    items = json.loads(out)["items"]
+    assert 0 < len(items) <= 3 and "22423" not in [item["item"] for item in items]
+    code, out, err = run(*common, "--confidence", "1", "--json")  # a random model writes noise
+    assert code == 0 and json.loads(out)["items"] == [], err

@@ -156,7 +156,9 @@ def ids_of(recipe: Recipe, prepared: Prepared, workspace: Path) -> tuple[ItemIds
     settings = recipe.codes
     directory = workspace / "ids" if settings.ids is None else Path(settings.ids)
     if settings.ids is None and not (directory / MANIFEST).is_file():
-        source = VectorSettings(settings.vectors, recipe.items.text_encoder, recipe.split)
+        source = VectorSettings(
+            settings.vectors, recipe.items.text_encoder, recipe.split, weight=settings.weight
+        )
         make_ids(prepared, directory, settings.quantised(), source, settings.collisions, recipe.train.seed)
     names = [item.id for item in prepared.catalog.items]
     return load_ids(directory, names), read_json(directory / MANIFEST, "item IDs")["vectors"]

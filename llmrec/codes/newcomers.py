@@ -24,7 +24,7 @@ from llmrec.items.id_crowding import crowding
 from llmrec.items.id_files import MANIFEST, write_ids
 from llmrec.items.ids import ItemIds
 from llmrec.items.newcomers import stand_in
-from llmrec.make_ids import SOURCES, VectorSettings, read_vectors
+from llmrec.make_ids import EVENTS, VectorSettings, read_vectors
 from llmrec.versions import Rewritten
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _source(bundle: CodeBundle) -> VectorSettings:
 
 
 def _encoder(bundle: CodeBundle, source: VectorSettings) -> str:
-    return source.encoder if "text" in source.source.split("+") else bundle.recipe.items.text_encoder
+    return source.encoder if source.reads_text else bundle.recipe.items.text_encoder
 
 
 def _vectors(
@@ -99,17 +99,15 @@ def _vectors(
     from llmrec.model.text_reader import text_reader
 
     encoder = text_reader(_encoder(bundle, source))
-    if source.source == "text":
+    if not source.learnt:
         return _texts(encoder, catalog, rows.tolist())
     texts = _texts(encoder, catalog, range(len(catalog)))
-    if source.source in SOURCES:
+    if source.learnt == EVENTS:
         learnt = collaborative_vectors(bundle.prepared.train(source.split), built, source.width)
-        learnt = np.concatenate(
-            [learnt, np.zeros_like(learnt, shape=(len(catalog) - built, learnt.shape[1]))]
-        )
     else:
-        learnt = _of_file(Path(source.source), built)
-    if source.source == "text+events":
+        learnt = _of_file(Path(source.learnt), built)
+    learnt = np.concatenate([learnt, np.zeros_like(learnt, shape=(len(catalog) - built, learnt.shape[1]))])
+    if source.reads_text:
         both: np.ndarray = fused(texts, learnt, source.weight)[rows]
         return both
     known = np.flatnonzero(np.any(learnt[:built], axis=1))

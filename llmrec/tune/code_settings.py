@@ -72,11 +72,12 @@ class CodeSettings:
     """The IDs that a model writes, and what it learns of them.
 
     ids: a directory that `llmrec ids build` wrote; None: they are made of the recipe's data with `quantiser`,
-    `levels`, `collisions` and `vectors`, as that command makes them. tasks: weights. aligned: share of passes
-    over a history that come with one example of each of the last three tasks. titles: newest items whose
-    titles are read in the last one. beam: prefixes kept when items are searched, in validation and later.
-    questions: validation prompts of a kind, at most. start: what an untrained model knows of codes: `words`,
-    what their items say; `events`, also who takes them together, by a layer more (`model.history_layer`).
+    `levels`, `collisions`, `vectors` and `weight`, as that command makes them. tasks: weights. aligned: share
+    of passes over a history that come with one example of each of the last three tasks. titles: newest items
+    whose titles are read in the last one. beam: prefixes kept when items are searched, in validation and
+    later. questions: validation prompts of a kind, at most. start: what an untrained model knows of codes:
+    `words`, what their items say; `events`, also who takes them together, by a layer more
+    (`model.history_layer`).
     """
 
     ids: str | None = None
@@ -84,6 +85,7 @@ class CodeSettings:
     levels: tuple[int, ...] = (256, 256, 256)
     collisions: str = "relocate"
     vectors: str = "text"
+    weight: float = 0.5
     tasks: TaskWeights = field(default_factory=TaskWeights)
     aligned: float = 0.5
     titles: int = 6
@@ -95,6 +97,8 @@ class CodeSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.aligned <= 1:
             raise LlmrecError(f"codes: aligned is {self.aligned}, it must be from 0 to 1")
+        if not 0 <= self.weight <= 1:
+            raise LlmrecError(f"codes: weight is {self.weight}, it must be from 0 to 1")
         for name in ("titles", "beam", "questions"):
             if getattr(self, name) < 1:
                 raise LlmrecError(f"codes: {name} is {getattr(self, name)}, it must be at least 1")
