@@ -112,18 +112,19 @@ def make_ids(
     seed: int = 0,
     reserve: int = RESERVE,
     device: str = "cpu",
+    after: int = 0,
 ) -> ItemIds:
     """Build the item IDs of a prepared dataset, judge them, and write all to `out`; vectors go to OUT.work.
 
-    Where `out` has IDs already, the new ones are the next generation and take their place. Beside the files
-    of `items.id_files` there are report.json and report.md (`items.id_quality`), and codes.md
-    (`items.id_picture`).
+    Where `out` has IDs already, the new ones are the next generation and take their place; the generation is
+    later than `after` too. Beside the files of `items.id_files` there are report.json and report.md
+    (`items.id_quality`), and codes.md (`items.id_picture`).
     """
     out = Path(out)
     check_replaceable(out, IDS)
     names = [item.id for item in prepared.catalog.items]
     with only_writer(out):
-        generation = generation_of(out) + 1
+        generation = max(generation_of(out), after) + 1
         rows = item_vectors(prepared, vectors, Path(f"{out}.work"))
         started = time.monotonic()
         steps = settings.rqvae.epochs if settings.kind == "rqvae" else None

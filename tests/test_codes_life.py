@@ -215,6 +215,25 @@ def check_reports(run: Run, bundle: Path, sentence: str) -> None:
     assert code == 0 and "| items | 24 |" in out and out.endswith("No items were added; 24 IDs are free.\n")
 
 
+def test_a_new_fit_is_the_next_generation(made: dict[str, Path], tmp_path: Path) -> None:
+    """Also when the bundle went back to older IDs."""
+    base, out, data = made["text"].parent / "base", tmp_path / "bundle", tmp_path / "data"
+    codes = {"levels": [4, 12], "beam": 5, "questions": 12}
+
+    def fitted(source: Path) -> tuple[int, int]:
+        shutil.rmtree(tmp_path / "bundle.work", ignore_errors=True)
+        bundle = fit_codes(code_recipe(source, out, base, codes=codes, train=TRAIN))
+        return bundle.ids().generation, bundle.ids().built
+
+    assert fitted(made["text"] / "data") == (1, 24)
+    add_items(out, rows(tmp_path, *NEW))
+    assert CodeBundle(out).ids().generation == 1
+    shutil.copytree(out / "data", data)
+    assert fitted(data) == (2, 27)
+    rollback(out, 1)
+    assert fitted(data) == (3, 27)
+
+
 def test_mistakes_are_one_line_and_change_nothing(
     run: Run, made: dict[str, Path], copy: Path, tmp_path: Path
 ) -> None:
