@@ -69,24 +69,19 @@ def build(
 
 @ids.command("report")
 def report(
-    directory: Annotated[Path, typer.Argument(help="A directory of IDs.")],
+    directory: Annotated[Path, typer.Argument(help="A directory of IDs, or a bundle that has them.")],
     codes: Annotated[bool, typer.Option("--codes", help="Show what the first codes mean.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say how good IDs are, how crowded by new items, and whether it is time for new ones."""
-    from llmrec.make_ids import CODES, QUALITY, read_report
+    from llmrec.report_ids import codes_page, read_report, report_page
 
-    found = read_report(directory)
     if json:
         import json as json_module
 
-        typer.echo(json_module.dumps(found, indent=1))
-        return
-    try:
-        typer.echo((directory / (CODES if codes else QUALITY)).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise LlmrecError(f"the pages of {directory} cannot be read: {error}") from error
-    typer.echo(found["crowding"]["sentence"])
+        typer.echo(json_module.dumps(read_report(directory), indent=1))
+    else:
+        typer.echo(codes_page(directory) if codes else report_page(directory))
 
 
 def _sizes(levels: str) -> tuple[int, ...]:

@@ -229,7 +229,7 @@ def open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None
     known = read_json(marker, "workspace") if marker.is_file() else None
     again = "remove it to start anew, or choose another `out`"
     if known is None:
-        for name in ("data", "examples", "run"):
+        for name in ("data", "examples", "ids", "run"):
             shutil.rmtree(workspace / name, ignore_errors=True)
     elif not _same_recipe(known.get("recipe"), recipe):
         raise LlmrecError(f"{workspace} belongs to another recipe: {again}")

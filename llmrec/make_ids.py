@@ -11,11 +11,11 @@ import numpy as np
 
 from llmrec.data.prepared import Prepared
 from llmrec.errors import LlmrecError, require_extra
-from llmrec.files import check_replaceable, only_writer, read_json, replace_directory, write_json, write_text
+from llmrec.files import check_replaceable, only_writer, replace_directory, write_json, write_text
 from llmrec.fit import text_vectors
 from llmrec.items.fusion import WEIGHT
 from llmrec.items.id_crowding import crowding
-from llmrec.items.id_files import IDS, generation_of, load_ids, write_ids
+from llmrec.items.id_files import IDS, generation_of, write_ids
 from llmrec.items.id_pages import picture_page, quality_page
 from llmrec.items.id_picture import picture
 from llmrec.items.id_quality import measure_ids
@@ -123,18 +123,19 @@ def make_ids(
     seed: int = 0,
     reserve: int = RESERVE,
     device: str = "cpu",
+    after: int = 0,
 ) -> ItemIds:
     """Build the item IDs of a prepared dataset, judge them, and write all to `out`; vectors go to OUT.work.
 
-    Where `out` has IDs already, the new ones are the next generation and take their place. Beside the files
-    of `items.id_files` there are report.json and report.md (`items.id_quality`), and codes.md
-    (`items.id_picture`).
+    Where `out` has IDs already, the new ones are the next generation and take their place; the generation is
+    later than `after` too. Beside the files of `items.id_files` there are report.json and report.md
+    (`items.id_quality`), and codes.md (`items.id_picture`).
     """
     out = Path(out)
     check_replaceable(out, IDS)
     names = [item.id for item in prepared.catalog.items]
     with only_writer(out):
-        generation = generation_of(out) + 1
+        generation = max(generation_of(out), after) + 1
         rows = item_vectors(prepared, vectors, Path(f"{out}.work"))
         started = time.monotonic()
         steps = settings.rqvae.epochs if settings.kind == "rqvae" else None
@@ -156,9 +157,3 @@ def make_ids(
             meanings = picture(ids, [item.title for item in prepared.catalog.items])
             write_text(temporary / CODES, picture_page(meanings))
     return ids
-
-
-def read_report(directory: Path) -> dict[str, Any]:
-    """report.json, with how crowded the IDs are now; raises `LlmrecError` when they cannot be used."""
-    report = read_json(directory / REPORT, "report of item IDs")
-    return {**report, "crowding": crowding(load_ids(directory)).as_dict()}

@@ -155,6 +155,8 @@ def test_a_readout_is_opened_as_what_it_is(
     for command in ("index", "queries"):
         code, out, err = run(command, code_bundle)
         assert (code, out) == (2, "") and "made with readout: codes" in err and len(err.splitlines()) == 1
+    code, out, err = run("ids", "report", tiny_bundle)
+    assert (code, out) == (2, "") and "has no item IDs" in err and len(err.splitlines()) == 1
 
 
 def test_ids_that_the_recipe_names_are_the_bundles(

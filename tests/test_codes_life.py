@@ -187,13 +187,63 @@ def test_it_says_when_it_is_time_to_retrain(run: Run, copy: Path, tmp_path: Path
     assert code == 0, err
     first, second = out.splitlines()
     assert first == f"20 added: {copy} is now version 2"
-    assert second.startswith("It is time for a new generation of item IDs, and to fine-tune on it: 83% of")
+    assert second.startswith("It is time for a new generation of item IDs, and to fine-tune on it: the ")
     codes = CodeBundle(copy).ids().codes
     assert len(np.unique(codes, axis=0)) == 44
+    check_reports(run, copy, second)
     more = [{"id": f"y{at}"} for at in range(5)]
     with pytest.raises(LlmrecError, match="5 new items do not fit, levels 4,12 have 4 free IDs: build a new"):
         add_items(copy, rows(tmp_path, *more))
     assert CodeBundle(copy).version == 2
+
+
+def check_reports(run: Run, bundle: Path, sentence: str) -> None:
+    """`llmrec ids report` of a bundle with 24 items and 20 new ones, which ends with `sentence`."""
+    for place in (bundle, bundle / "ids"):
+        code, out, err = run("ids", "report", place)
+        assert code == 0 and out.startswith("# Item IDs: balanced, levels 4,12, generation 1\n"), err
+        lines = out.splitlines()
+        assert {"| items | 44 |", "| new items | 20 |", "| free IDs | 4 |"} <= set(lines)
+        assert "| reconstruction error | – |" in lines and lines[-1] == sentence
+        found = json.loads(run("ids", "report", place, "--json")[1])
+        assert (found["quality"]["items"], found["quality"]["neighbours_kept"]) == (44, None)
+        assert (found["crowding"]["added"], found["crowding"]["built"]) == (20, 24)
+        assert found["crowding"]["farther"] > 0.3 and found["crowding"]["sentence"] == sentence
+        assert found["vectors"] == {"source": "text", "encoder": "hash"}
+        code, out, _ = run("ids", "report", place, "--codes")
+        assert code == 0 and "typical words" in out and "red mug" in out and out.endswith(f"{sentence}\n")
+    code, out, _ = run("ids", "report", Path(f"{bundle}.versions") / "1")
+    assert code == 0 and "| items | 24 |" in out and out.endswith("No items were added; 24 IDs are free.\n")
+
+
+def test_a_new_fit_is_the_next_generation(made: dict[str, Path], tmp_path: Path) -> None:
+    """Also when the bundle went back to older IDs."""
+    base, out, data = made["text"].parent / "base", tmp_path / "bundle", tmp_path / "data"
+    codes = {"levels": [4, 12], "beam": 5, "questions": 12}
+
+    def fitted(source: Path) -> tuple[int, int]:
+        shutil.rmtree(tmp_path / "bundle.work", ignore_errors=True)
+        bundle = fit_codes(code_recipe(source, out, base, codes=codes, train=TRAIN))
+        return bundle.ids().generation, bundle.ids().built
+
+    assert fitted(made["text"] / "data") == (1, 24)
+    add_items(out, rows(tmp_path, *NEW))
+    assert CodeBundle(out).ids().generation == 1
+    shutil.copytree(out / "data", data)
+    assert fitted(data) == (2, 27)
+    rollback(out, 1)
+    assert fitted(data) == (3, 27)
+
+
+def test_a_corrected_recipe_gets_ids_of_its_own(made: dict[str, Path], tmp_path: Path) -> None:
+    """The first try failed after its IDs were made: they are not those that the corrected recipe asks for."""
+    base, out, data = made["text"].parent / "base", tmp_path / "bundle", made["text"] / "data"
+    wrong = code_recipe(data, out, base, codes={"levels": [4, 12]}, goals={"only": ["no-such-goal"]})
+    with pytest.raises(LlmrecError, match="no-such-goal"):
+        fit_codes(wrong)
+    assert (tmp_path / "bundle.work" / "ids").is_dir() and not out.exists()
+    codes = {"levels": [8, 8], "beam": 5, "questions": 12}
+    assert fit_codes(code_recipe(data, out, base, codes=codes, train=TRAIN)).ids().sizes == (8, 8)
 
 
 def test_mistakes_are_one_line_and_change_nothing(

@@ -15,7 +15,8 @@ from llmrec.errors import DataError, LlmrecError
 from llmrec.items import id_quality
 from llmrec.items.encoders import HashEncoder
 from llmrec.items.fusion import fused
-from llmrec.items.id_pages import escaped, picture_page, quality_page
+from llmrec.items.id_crowding import crowding
+from llmrec.items.id_pages import crowding_page, escaped, picture_page, quality_page
 from llmrec.items.id_picture import WORDS, picture
 from llmrec.items.id_quality import level_use, measure_ids
 from llmrec.items.ids import ItemIds, build_ids
@@ -99,9 +100,28 @@ def test_codes_that_follow_vectors_keep_all_neighbours():
 def test_one_item_has_no_neighbours():
     found = measure_ids(ids_of([[0, 0]], (1, 1)), column(7))
     assert (found.neighbours_kept, found.first_code_kept, found.sampled) == (None, None, 0)
-    assert "| neighbours kept (of 0 items) | – |" in quality_page(found)
+    assert "| neighbours kept | – |" in quality_page(found)
     with pytest.raises(DataError, match="not finite"):
         measure_ids(ids_of([[0, 0]], (1, 1)), column(np.nan))
+
+
+def test_without_vectors_codes_show_the_rest():
+    vectors = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    ids = build_ids(vectors, QuantiserSettings("kmeans", (4, 16)))
+    unknown = {"reconstruction_error": None, "neighbours_kept": None, "first_code_kept": None, "sampled": 0}
+    assert measure_ids(ids).as_dict() == measure_ids(ids, vectors).as_dict() | unknown
+    assert "| first code kept | – |" in quality_page(measure_ids(ids))
+
+
+def test_new_items_have_a_table():
+    vectors = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    ids = build_ids(vectors[:20], QuantiserSettings("kmeans", (4, 16)))
+    assert crowding_page(crowding(ids)) == "No items were added; 44 IDs are free."
+    found = crowding(ids.added(np.repeat(vectors[:1], 20, axis=0)))  # where there is room for fewer
+    page = crowding_page(found).splitlines()
+    assert f"| ... that got a farther code | {found.farther:.2%} |" in page and found.farther > 0.9
+    assert f"| new items that got another prefix | {found.left_prefix:.2%} |" in page
+    assert "| free IDs | 24 |" in page and page[-1] == found.sentence
 
 
 def test_a_sample_is_near_the_whole(monkeypatch: pytest.MonkeyPatch):
@@ -110,6 +130,7 @@ def test_a_sample_is_near_the_whole(monkeypatch: pytest.MonkeyPatch):
     whole = measure_ids(ids, vectors)
     monkeypatch.setattr(id_quality, "EXACT_PAIRS", 600 * 200)
     part = measure_ids(ids, vectors)
+    assert "| neighbours kept (of 200 items) | 0." in quality_page(part)
     assert (whole.sampled, part.sampled) == (600, 200)
     assert part.neighbours_kept == pytest.approx(whole.neighbours_kept, abs=0.05)
     assert part.first_code_kept == pytest.approx(whole.first_code_kept, abs=0.05)

@@ -64,7 +64,14 @@ def test_the_pages_are_shown(build: Run, run: Run, slice_of_sample: Prepared, tm
     ids = load_ids(tmp_path / "IDS")
     assert ids.collisions == "token" and len(ids.sizes) == 3
     save_ids(ids.added(np.zeros((1, 384), np.float32)), tmp_path / "more", ["x"] * (len(ids) + 1))
-    assert run("ids", "report", tmp_path / "more")[0] == 2  # it has no report of its own
+    code, page, _ = run("ids", "report", tmp_path / "more")  # it has no pages of its own
+    assert code == 0 and page.startswith(built[1].splitlines()[0]) and "| new items | 1 |" in page
+    assert page.splitlines()[-1].startswith("The books still hold: 1 item was added, 0% of them")
+    code, page, err = run("ids", "report", tmp_path / "more", "--codes")
+    assert (code, page) == (2, "") and "has no codes.md, and is in no bundle" in err
+    (tmp_path / "IDS" / "report.md").unlink()
+    code, page, err = run("ids", "report", tmp_path / "IDS")
+    assert (code, page) == (2, "") and "the pages of" in err
 
 
 def test_another_build_is_another_generation(build: Run, tmp_path: Path):
@@ -180,7 +187,7 @@ def test_a_prepared_dataset_is_not_written_over(run: Run, slice_of_sample: Prepa
     assert code == 2 and "other files" in err
     assert Prepared(directory).name == slice_of_sample.name
     code, _, err = run("ids", "report", directory)
-    assert code == 2 and "report.json is missing" in err
+    assert code == 2 and "has no item IDs (no ids.safetensors): give a directory that" in err
 
 
 def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):

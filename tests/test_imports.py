@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "files", "progress", "quiet", "device", "stages", "data", "verbalize",
     "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
-    "config", "versions", "bundle", "fit", "make_ids", "index_bundle", "language_recommender",
-    "codes", "change_items", "export", "open_engine", "text", "readouts", "finetune", "recommend", "measure",
-    "show", "serving", "demo", "doctor", "cli_engines", "cli_ids", "cli_items", "cli_ray", "cli_recommend",
-    "cli_serve", "cli",
+    "config", "versions", "bundle", "fit", "make_ids", "report_ids", "index_bundle",
+    "language_recommender", "codes", "change_items", "export", "open_engine", "text", "readouts", "finetune",
+    "recommend", "measure", "show", "serving", "demo", "doctor", "cli_engines", "cli_ids", "cli_items",
+    "cli_ray", "cli_recommend", "cli_serve", "cli",
 ]  # fmt: skip
 
 # The only places that import a package; a name stands for the module and all below it.

@@ -281,7 +281,7 @@ def test_the_report_says_when_it_is_time_to_retrain():
     assert few.reasons == () and "still hold" in few.sentence and few.added == 30
     assert few.free == 16**3 - 430 and 0 < few.free_near <= 16 and few.distance > few.distance_built
     many = crowding(ids.added(spread(120, 2)))
-    assert many.reasons == ("30% of the items are new",) and many.sentence.startswith("It is time")
+    assert many.reasons == ("the catalogue has grown by 30%",) and many.sentence.startswith("It is time")
     one = np.tile(spread(1, 3), (60, 1))
     reasons = crowding(ids.added(one)).reasons
     assert any("farther code" in reason for reason in reasons)

@@ -20,13 +20,14 @@ from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.errors import require_extra
 from llmrec.files import only_writer, read_json
 from llmrec.fit import TRAIN_PACKAGES, open_workspace, prepared_data, templates_of
-from llmrec.items.id_files import MANIFEST, load_ids
+from llmrec.items.id_files import MANIFEST, generation_of, load_ids
 from llmrec.items.ids import ItemIds
 from llmrec.items.trie import Trie
 from llmrec.make_ids import VectorSettings, make_ids
 from llmrec.progress import track
 from llmrec.verbalize.item_wordings import ItemWordings
 from llmrec.verbalize.render import Verbalizer
+from llmrec.versions import older_numbers, versions_of
 
 if TYPE_CHECKING:
     from llmrec.model.code_model import CodeModel
@@ -151,7 +152,8 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
 def ids_of(recipe: Recipe, prepared: Prepared, workspace: Path) -> tuple[ItemIds, dict[str, Any]]:
     """The IDs that the recipe names, or else those of the workspace, made when there are none yet.
 
-    With them comes what they were made from. Raises `LlmrecError` for IDs of another catalogue.
+    These are the generation after that of the bundle that they will replace. With them comes what they were
+    made from. Raises `LlmrecError` for IDs of another catalogue.
     """
     settings = recipe.codes
     directory = workspace / "ids" if settings.ids is None else Path(settings.ids)
@@ -159,9 +161,23 @@ def ids_of(recipe: Recipe, prepared: Prepared, workspace: Path) -> tuple[ItemIds
         source = VectorSettings(
             settings.vectors, recipe.items.text_encoder, recipe.split, weight=settings.weight
         )
-        make_ids(prepared, directory, settings.quantised(), source, settings.collisions, recipe.train.seed)
+        make_ids(
+            prepared,
+            directory,
+            settings.quantised(),
+            source,
+            settings.collisions,
+            recipe.train.seed,
+            after=_generation(Path(recipe.out)),
+        )
     names = [item.id for item in prepared.catalog.items]
     return load_ids(directory, names), read_json(directory / MANIFEST, "item IDs")["vectors"]
+
+
+def _generation(out: Path) -> int:
+    """The newest generation of IDs in the bundle at `out` and its older versions, 0 where there are none."""
+    older = (versions_of(out) / str(number) for number in older_numbers(out))
+    return max(generation_of(each / "ids") for each in (out, *older))
 
 
 def questions_of(

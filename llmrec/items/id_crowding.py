@@ -49,7 +49,7 @@ class Crowding:
         if self.added < FEW:
             return ()
         signs = (
-            (self.added > MANY * self.built, f"{self.added / self.built:.0%} of the items are new"),
+            (self.added > MANY * self.built, f"the catalogue has grown by {self.added / self.built:.0%}"),
             (
                 self.farther > self.farther_built + FARTHER,
                 f"{self.farther:.0%} of the new items had to take a farther code",
@@ -68,9 +68,10 @@ class Crowding:
             return (
                 f"It is time for a new generation of item IDs, and to fine-tune on it: {', '.join(reasons)}."
             )
+        came = "1 item was" if self.added == 1 else f"{self.added:,} items were"
         return (
-            f"The books still hold: {self.added:,} items were added, {self.farther:.0%} of them had to take "
-            f"a farther code, and {self.free:,} IDs are free."
+            f"The books still hold: {came} added, {self.farther:.0%} of them had to take a farther code, and "
+            f"{self.free:,} IDs are free."
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from llmrec.items.id_crowding import Crowding
 from llmrec.items.id_picture import CodeMeaning
 from llmrec.items.id_quality import IdQuality
 from llmrec.items.quantise.settings import said
@@ -43,7 +44,7 @@ def quality_page(quality: IdQuality) -> str:
 
 
 def _figures(quality: IdQuality) -> list[tuple[str, str]]:
-    sample = "" if quality.sampled == quality.items else f" (of {quality.sampled:,} items)"
+    sample = f" (of {quality.sampled:,} items)" if 0 < quality.sampled < quality.items else ""
     return [
         ("items", f"{quality.items:,}"),
         ("different codes wanted", f"{quality.distinct:,}"),
@@ -59,6 +60,24 @@ def _figures(quality: IdQuality) -> list[tuple[str, str]]:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def crowding_page(crowded: Crowding) -> str:
+    """How new items fared, where there are any, and whether it is time for new IDs."""
+    if not crowded.added:
+        return crowded.sentence
+    extra = crowded.extra / crowded.distance if crowded.distance > 0 else None
+    figures = [
+        ("new items", f"{crowded.added:,}"),
+        ("... that got a farther code", f"{crowded.farther:.2%}"),
+        ("... and of the first items", f"{crowded.farther_built:.2%}"),
+        ("extra distance of the new ones, in mean distances", _share(extra)),
+        ("new items that got another prefix", f"{crowded.left_prefix:.2%}"),
+        ("free IDs near a new item, median", f"{crowded.free_near:,.1f}"),
+        ("new items with no free ID near", f"{crowded.full_near:.2%}"),
+        ("free IDs", f"{crowded.free:,}"),
+    ]
+    return f"{table(('figure', 'value'), figures)}\n\n{crowded.sentence}"
 
 
 def picture_page(meanings: Sequence[CodeMeaning]) -> str:

@@ -45,7 +45,8 @@ class IdQuality:
     level. reconstruction_error: squared error of what the codes stand for over that of the mean vector, None
     where codes stand for nothing. neighbours_kept: recall of the 10 nearest items among the 10 that share the
     most first codes; first_code_kept: share of the 10 nearest with the same first code; both None for one
-    item. sampled: of how many items the last two are means.
+    item. sampled: of how many items the last two are means. Without vectors that is 0, and the three figures
+    that need them are None.
     """
 
     items: int
@@ -74,18 +75,25 @@ class IdQuality:
         return values
 
 
-def measure_ids(ids: ItemIds, vectors: np.ndarray, seed: int = 0) -> IdQuality:
-    """The quality of `ids` for their items' vectors [items, width]; `seed` draws the sample of many items."""
-    vectors = checked(vectors, ids.quantiser.width)
-    if len(vectors) != len(ids):
-        raise ValueError(f"{len(vectors)} vectors for {len(ids)} IDs")
+def measure_ids(ids: ItemIds, vectors: np.ndarray | None = None, seed: int = 0) -> IdQuality:
+    """The quality of `ids` for their items' vectors [items, width]; `seed` draws the sample of many items.
+
+    Without vectors, what the codes alone show.
+    """
+    kept = first = error = None
+    sampled = 0
+    if vectors is not None:
+        vectors = checked(vectors, ids.quantiser.width)
+        if len(vectors) != len(ids):
+            raise ValueError(f"{len(vectors)} vectors for {len(ids)} IDs")
+        kept, first, sampled = _neighbours(ids.codes, ids.sizes, vectors, seed)
+        error = _reconstruction_error(ids, vectors)
     settings = ids.quantiser.settings
     _, place, groups = np.unique(keys_of(ids.wanted, settings.sizes), return_inverse=True, return_counts=True)
     held, how_often = np.unique(groups, return_counts=True)
     moved = (ids.quantised != ids.wanted).any(axis=1)
     cost = float(ids.costs[:, 0].mean(dtype=np.float64))
     extra = float((ids.costs[moved, 1] - ids.costs[moved, 0]).mean(dtype=np.float64)) if moved.any() else 0.0
-    kept, first, sampled = _neighbours(ids.codes, ids.sizes, vectors, seed)
     return IdQuality(
         items=len(ids),
         quantiser=settings.kind,
@@ -99,7 +107,7 @@ def measure_ids(ids: ItemIds, vectors: np.ndarray, seed: int = 0) -> IdQuality:
         left_prefix=float((ids.quantised[:, :-1] != ids.wanted[:, :-1]).any(axis=1).mean()),
         extra=extra / cost if cost > 0 else None,
         use=tuple(level_use(ids.codes[:, level], size) for level, size in enumerate(ids.sizes)),
-        reconstruction_error=_reconstruction_error(ids, vectors),
+        reconstruction_error=error,
         neighbours_kept=kept,
         first_code_kept=first,
         sampled=sampled,
