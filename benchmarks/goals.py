@@ -5,6 +5,8 @@ Run: python benchmarks/goals.py --data DATA [--users 1000] [--out runs/goals]
 DATA holds the folders that benchmarks/data/*.yaml name, or what `llmrec prepare` made of these files, by the
 same names (ml-1m, online-retail-goals). For each recipe of finetune/recipes/goals-*.yaml the universal model
 trains on all of its goals, each specialist on one of them alone; nobody trains on what the recipe holds out.
+Histories, cuts and the number of updates are the same; at a cut the universal model may hear several goals
+(examples.asks of the recipe), a specialist its own: the last table says how many tokens each read.
 All are asked the same questions, in wordings that training never saw and without words. A run that was
 stopped goes on; a finished model is not trained again, and the tables are written after each.
 """
@@ -32,7 +34,7 @@ from llmrec.evaluate.goals import evaluate_goals
 from llmrec.evaluate.protocol import Evaluation
 from llmrec.evaluate.report import write_report
 from llmrec.files import only_writer, read_json, replace_directory, write_json, write_text
-from llmrec.fit import fit
+from llmrec.fit import fit, same_recipe
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.progress import note
 from llmrec.tune.goals import GoalMaker
@@ -104,13 +106,15 @@ def cells_of(recipe: Recipe, names: Sequence[str], seeds: Sequence[int], out: Pa
     for seed in seeds:
         for name in (UNIVERSAL, *names):
             directory = out / name / f"seed{seed}"
-            goals = recipe.goals
-            if name != UNIVERSAL:
-                goals = dataclasses.replace(goals, only=(name,), weights={}, held_out=())
             train = dataclasses.replace(recipe.train, seed=seed)
             own = dataclasses.replace(
-                recipe, data=str(out / "data"), out=str(directory / "bundle"), goals=goals, train=train
+                recipe, data=str(out / "data"), out=str(directory / "bundle"), train=train
             )
+            if name != UNIVERSAL:
+                goals = dataclasses.replace(recipe.goals, only=(name,), weights={}, held_out=())
+                # Of one goal there is one question at a cut: more would be next items without a goal.
+                examples = dataclasses.replace(recipe.examples, asks=1)
+                own = dataclasses.replace(own, goals=goals, examples=examples)
             yield Cell(own, name, directory)
 
 
@@ -130,9 +134,10 @@ def asked_of(cell: Cell, goals: GoalMaker, universal: Recipe) -> list[str]:
 def run_cell(cell: Cell, goals: GoalMaker, names: Sequence[str], questions: int | None, out: Path) -> None:
     """Train a model and ask it the goals `names`, unless that was done; text vectors are shared in `out`."""
     vectors = out / "vectors"
-    asked: dict[str, Any] = {"recipe": as_values(cell.recipe), "goals": list(names), "questions": questions}
+    asked: dict[str, Any] = {"goals": list(names), "questions": questions}
     if cell.figures.is_file():
-        if {name: read_json(cell.figures, "figures")[name] for name in asked} != asked:
+        done = read_json(cell.figures, "figures")
+        if not same_recipe(done["recipe"], cell.recipe) or any(done[name] != asked[name] for name in asked):
             raise LlmrecError(f"{cell.directory} was made with other settings: choose another --out")
         return
     note(f"goals: {cell.directory}")
@@ -156,6 +161,7 @@ def run_cell(cell: Cell, goals: GoalMaker, names: Sequence[str], questions: int 
     write_json(
         cell.figures,
         {
+            "recipe": as_values(cell.recipe),
             **asked,
             "rows": [{**each.row, "seed": cell.seed} for each in found],
             "per_user": [{metric: each.per_user[metric].tolist() for metric in COMPARED} for each in found],

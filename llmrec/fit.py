@@ -231,7 +231,7 @@ def open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None
     if known is None:
         for name in ("data", "examples", "ids", "run"):
             shutil.rmtree(workspace / name, ignore_errors=True)
-    elif not _same_recipe(known.get("recipe"), recipe):
+    elif not same_recipe(known.get("recipe"), recipe):
         raise LlmrecError(f"{workspace} belongs to another recipe: {again}")
 
     def claim(prepared: Prepared) -> None:
@@ -246,7 +246,7 @@ def open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None
     return claim
 
 
-def _same_recipe(known: Any, recipe: Recipe) -> bool:
+def same_recipe(known: Any, recipe: Recipe) -> bool:
     """Whether plain values mean `recipe`; settings that came later were at their defaults then."""
     try:
         return build(Recipe, known, "workspace") == recipe

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -35,7 +36,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_run_ends_in_tables_and_goes_on_where_it_stopped(
     script: ModuleType, shop: Prepared, checkpoints, tmp_path: Path, capsys
 ) -> None:
-    examples = {"versions": 2, "cuts": 3, "wish_share": 1.0}
+    examples = {"versions": 2, "cuts": 3, "asks": 2, "wish_share": 1.0}
     values = recipe_values(
         shop.directory, tmp_path / "unused", checkpoints["gpt2"], split=SPLIT, goals=GOALS, examples=examples
     )
@@ -59,7 +60,8 @@ def test_a_run_ends_in_tables_and_goes_on_where_it_stopped(
     for (model, seed, goal, said), row in asked.items():
         assert row["users"] == asked["popularity", 0, goal, False]["users"] <= 9
         if model == "specialist long-tail":
-            assert row["updates"] == asked["universal", seed, goal, said]["updates"]
+            theirs = asked["universal", seed, goal, said]
+            assert row["updates"] == theirs["updates"] and row["tokens"] < theirs["tokens"]
     page = (out / "report.md").read_text()
     for words in (
         "| cheap+long-tail | never |",
@@ -92,7 +94,8 @@ def test_a_specialist_trains_its_goal_alone_and_nobody_what_is_held_out(
     assert [cell.name for cell in cells] == ["universal", *script.singles(recipe)]
     for cell in cells[1:]:
         assert cell.recipe.goals.only == (cell.name,) and not cell.recipe.goals.held_out
-        for field in ("examples", "train", "model_settings", "loss", "prompt"):
+        assert cell.recipe.examples == replace(cells[0].recipe.examples, asks=1)
+        for field in ("train", "model_settings", "loss", "prompt"):
             assert getattr(cell.recipe, field) == getattr(cells[0].recipe, field)
         assert cell.recipe.goals.add == recipe.goals.add
     held = [frozenset(each.split("+")) for each in recipe.goals.held_out]
