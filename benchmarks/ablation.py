@@ -9,6 +9,7 @@ stopped goes on; a finished cell is not run again, and the tables are written an
 """
 
 import argparse
+import math
 import shutil
 import statistics
 import time
@@ -32,7 +33,7 @@ from llmrec.evaluate.queries import measure_queries
 from llmrec.evaluate.report import write_report
 from llmrec.evaluate.wishes import evaluate_wishes
 from llmrec.files import only_writer, read_json, replace_directory, write_json, write_text
-from llmrec.fit import fit, prepared_data
+from llmrec.fit import fit, prepared_data, same_recipe
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.progress import note
 from llmrec.verbalize.wishes import WishMaker
@@ -88,6 +89,7 @@ AXES: dict[str, dict[str, Changes]] = {
         "prompt": {"adapter": {"kind": "prompt"}, "train": {"backbone_learning_rate": 1e-2}},
         "full": {"adapter": {"kind": "full"}},
     },
+    "averaging": {"no average of the weights": {"train": {"average": 0.0}}},
     "head": {
         "no history state": {"head": {"history_state": False}},
         "no recent items": {"head": {"recent": 0}},
@@ -196,7 +198,8 @@ def run_cell(cell: Cell, protocol: Protocol, vectors: Path) -> None:
     """Fit and measure, unless that was done; `vectors` are text vectors that all cells share."""
     asked = {"recipe": as_values(cell.recipe), "protocol": protocol_values(protocol)}
     if cell.figures.is_file():
-        if {name: read_json(cell.figures, "figures")[name] for name in asked} != asked:
+        done = read_json(cell.figures, "figures")
+        if not same_recipe(done["recipe"], cell.recipe) or done["protocol"] != asked["protocol"]:
             raise LlmrecError(f"{cell.directory} was made with other settings: choose another --out")
         return
     note(f"ablation: {cell.name}, seed {cell.recipe.train.seed}")
@@ -233,19 +236,32 @@ def measure(bundle: Bundle, name: str, protocol: Protocol) -> tuple[list[dict[st
     return rows, queries.as_dict()
 
 
+def half(row: Mapping[str, Any], metric: str) -> float:
+    """Half of a figure's 95% interval over questions."""
+    low, high = row["intervals"][metric]
+    return float(high - low) / 2
+
+
 def figures_of(rows: Sequence[Mapping[str, Any]], queries: Mapping[str, Any]) -> dict[str, float]:
-    """The columns of the tables from one cell's rows; wishes are a mean over their kinds, model alone."""
+    """The columns of the tables from one cell's rows; wishes are a mean over their kinds, model alone.
+
+    Beside a column stands, under its name and `HALF`, half of its 95% interval: that of a mean over kinds as
+    if their questions were independent.
+    """
     found: dict[str, float] = {}
     for split, word in ((SPLIT, "next item"), (UNSEEN, "unseen item")):
         for row in rows:
             if row["split"] == split and row["objective"] == "next-item":
-                found |= {f"{word} {metric}": row[metric] for metric in ("recall@10", "ndcg@10")}
+                for metric in ("recall@10", "ndcg@10"):
+                    found[f"{word} {metric}"] = row[metric]
+                    found[f"{word} {metric}{HALF}"] = half(row, metric)
                 found |= {f"{word}s": row["users"], "minutes": row["fit_seconds"] / 60}
     wishes = [row for row in rows if row["objective"].startswith("wish:") and not row["enforced"]]
     for metric in ("honoured@10", "recall@10", "recall@10 without wish"):
-        values = [row[metric] for row in wishes if row.get(metric) is not None]
-        if values:
-            found[f"wishes {metric}"] = statistics.fmean(values)
+        told = [row for row in wishes if row.get(metric) is not None]
+        if told:
+            found[f"wishes {metric}"] = statistics.fmean(row[metric] for row in told)
+            found[f"wishes {metric}{HALF}"] = math.hypot(*(half(row, metric) for row in told)) / len(told)
     found |= {name: queries[name] for name in ("effective", "overlap") if queries[name] is not None}
     return found
 
@@ -260,23 +276,26 @@ COLUMNS = (
     "minutes",
 )
 QUERY_COLUMNS = ("effective", "overlap")
+HALF = " ±"
 
 
-def cell_text(values: Sequence[float]) -> str:
-    """Mean and deviation over seeds; a dash for no value."""
+def cell_text(figures: Sequence[Mapping[str, float]], column: str) -> str:
+    """Mean and deviation over seeds, for one seed half of the interval; a dash for no value."""
+    values = [each[column] for each in figures if column in each]
     if not values:
         return "–"
     mean = statistics.fmean(values)
     digits = 4 if mean < 1 else 1
-    spread = f" ±{statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean:.{digits}f}{spread}"
+    spread = statistics.stdev(values) if len(values) > 1 else figures[0].get(f"{column}{HALF}")
+    return f"{mean:.{digits}f}" + ("" if spread is None else f" ±{spread:.{digits}f}")
 
 
 def page(settings: Mapping[str, Mapping[str, Recipe]], done: Mapping[str, list[dict[str, float]]]) -> str:
     """report.md: a table for each axis."""
     parts = [
         "# Ablation",
-        "Mean over seeds ± standard deviation; the whole catalogue ranked, seen items left out. Unseen "
+        "Mean over seeds ± standard deviation, of one seed ± half of the 95% bootstrap interval over "
+        "questions; the whole catalogue ranked, seen items left out. Unseen "
         "items: their events were left out of training. Wishes: the model alone, nothing enforced; mean over "
         "the kinds of wishes of the share of the top 10 that satisfies them, and of the recall of the "
         "held-out item with and without the wish.",
@@ -289,7 +308,7 @@ def page(settings: Mapping[str, Mapping[str, Recipe]], done: Mapping[str, list[d
     for axis, named in settings.items():
         columns = COLUMNS + (QUERY_COLUMNS if axis == "query tokens" else ())
         lines = [
-            (name, len(done[name]), *(cell_text([f[c] for f in done[name] if c in f]) for c in columns))
+            (name, len(done[name]), *(cell_text(done[name], column) for column in columns))
             for name in named
             if done.get(name)
         ]

@@ -18,6 +18,7 @@ from llmrec.data.prepared import Prepared
 from llmrec.data.sample import sample_yaml
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import only_writer, read_json, sha256_of, write_json
+from llmrec.items.newcomers import ID_PARTS, stand_in
 from llmrec.progress import note, track
 from llmrec.verbalize.goals import FILE as GOALS_FILE
 from llmrec.verbalize.goals import GoalTable
@@ -157,7 +158,9 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         without,
     )
     state = trainer.run()
-    model.items.settle()
+    if model.items.newcomer is not None:  # they get what `llmrec items add` would give them
+        new, ids = model.items.newcomer.cpu().numpy(), model.items.id_part.detach().float().cpu().numpy()
+        model.items.settle(torch.from_numpy(stand_in(vectors[new], vectors[~new], ids[~new], ID_PARTS[0])))
     if processes.is_main_process:
         training = {
             "seconds": round(time.monotonic() - started, 1),

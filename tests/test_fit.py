@@ -21,6 +21,7 @@ from llmrec.data.prepared import Prepared
 from llmrec.errors import LlmrecError
 from llmrec.files import only_writer
 from llmrec.fit import fit, text_vectors
+from llmrec.items.newcomers import stand_in
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "finetune" / "retrieval.py"
@@ -165,6 +166,20 @@ def test_a_corrected_recipe_does_not_meet_its_own_mistake(
 
 def _paths(values: dict[str, object]) -> dict[str, object]:
     return {name: values[name] for name in ("data", "out", "model")}
+
+
+def test_newcomers_end_as_items_that_are_added(checkpoints, tmp_path: Path) -> None:
+    shop = tiny_prepared(tmp_path / "shop", users=2)
+    new = np.bincount(shop.train("leave-last-out").items, minlength=len(shop.catalog)) == 0
+    assert 0 < new.sum() < len(new)
+    items = {"inner": 16, "text_encoder": "hash", "newcomers": True}
+    bundle = fit(tiny_recipe(shop.directory, tmp_path / "out", checkpoints["gpt2"], items=items))
+    texts = text_vectors(shop, "hash", tmp_path / "work")
+    ids = load_file(bundle.directory / "new_parts.safetensors")["items.id_part"].numpy()
+    np.testing.assert_allclose(
+        ids[new], stand_in(texts[new], texts[~new], ids[~new], "neighbours"), atol=1e-6
+    )
+    assert not np.allclose(ids[new], ids[~new].mean(0))
 
 
 def test_two_runs_into_one_bundle_are_refused(shop: Prepared, checkpoints, tmp_path: Path) -> None:

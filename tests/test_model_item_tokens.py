@@ -110,6 +110,10 @@ def test_newcomers_stand_without_an_id_part_until_they_are_settled(without_id: s
     made.settle()
     assert made.newcomer is None and "newcomer" not in made.state_dict()
     torch.testing.assert_close(made(), table)
+    made.set_newcomers(newcomer)
+    own = torch.randn(int(newcomer.sum()), 16)
+    made.settle(own)
+    assert torch.equal(made.id_part[newcomer], own) and torch.equal(made.id_part[~newcomer], ids[~newcomer])
     made.set_newcomers(torch.zeros(ITEMS, dtype=torch.bool))
     assert made.newcomer is None
 

@@ -134,11 +134,14 @@ class ItemTokens(nn.Module):
         """Let the items where `newcomer` bool [items] is true do without an id part of their own."""
         self.newcomer = newcomer.to(self.id_part.device) if bool(newcomer.any()) else None
 
-    def settle(self) -> None:
-        """Write into the id parts of newcomers what stands in for them, for use from now on."""
+    def settle(self, own: Tensor | None = None) -> None:
+        """Write into the id parts of newcomers what stands in for them, for use from now on.
+
+        That is `own` [newcomers, inner], or else what stood in for them in training.
+        """
         if self.newcomer is not None:
             with torch.no_grad():
-                self.id_part[self.newcomer] = self.stand_in()
+                self.id_part[self.newcomer] = self.stand_in() if own is None else own.to(self.id_part)
             self.newcomer = None
 
     def stand_in(self) -> Tensor:

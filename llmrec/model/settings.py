@@ -22,9 +22,9 @@ class ItemSettings:
 
     dropout: chance that an item stands in a step, at input and output, without its own id part, so that text
     alone learns to reach items (URM section 1.4: items never seen). without_id: what an item without an id
-    part has in its place, the mean of the others' or zero. newcomers: items without a training event are as
-    if they came later: they have no id part and are never a negative; otherwise all that training teaches
-    of them is that nobody takes them.
+    part has in its place while it trains, the mean of the others' or zero. newcomers: items without a
+    training event are as if they came later: they have no id part, are never a negative, and end with what
+    `llmrec items add` gives; otherwise all that training teaches of them is that nobody takes them.
 
     own_pairs: whether an id part that starts from the events starts, in a step, from the step's own histories
     too. Without them what a history says of an item is what other histories say, as it is when the model is
