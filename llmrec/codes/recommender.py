@@ -14,12 +14,11 @@ from llmrec.config import Recipe
 from llmrec.data.facts import ItemFacts
 from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.decode.continuations import TokenEngine
-from llmrec.decode.contract import Request, known_of
+from llmrec.decode.contract import Gains, Request, known_of
 from llmrec.decode.why import Cause, left_out, strongest
 from llmrec.items.trie import Trie
 from llmrec.retrieve.exact import best_of
 from llmrec.retrieve.scoring import ScoringRecommender
-from llmrec.retrieve.search import Gains
 
 _TOGETHER = 1024
 """Items whose scores are computed together: in one pass, each of their codes is compared with all others."""
