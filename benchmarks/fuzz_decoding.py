@@ -3,8 +3,9 @@
 Run: python benchmarks/fuzz_decoding.py --requests 100000
 
 An engine of random tables stands in for the model, so that every path through the trie is as likely as any
-other. Each item of each list is checked against the request's filters by their definition, not by the masks
-that decoding used.
+other, and items of the histories gain or lose at random. Each item of each list is checked against the
+request's filters by their definition, not by the masks that decoding used. Some lists of each catalogue are
+compared with what items score one by one: all of them where the beam is wide enough, or those that rise.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from llmrec.data.events import Event, History
 from llmrec.data.facts import CategorySets
 from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.decode.caps import CategoryCap
-from llmrec.decode.contract import Filters
+from llmrec.decode.contract import Filters, Gains
 from llmrec.decode.conventions import SCORES
 from llmrec.decode.filters import FilterIndex
 from llmrec.engines.table import TableEngine
 from llmrec.items.trie import Trie
 
 BATCH = 16
+COMPARED = 4
+"""Requests of a catalogue whose lists are compared with items scored one by one."""
 CATEGORIES = ("a", "b", "c", "d")
 
 
@@ -43,6 +46,7 @@ class Case:
     prompts: list[list[int]]
     requests: list[tuple[History, Filters]]
     seeds: list[int]
+    gains: list[Gains]
 
 
 def draw_case(rng: np.random.Generator) -> Case:
@@ -60,6 +64,7 @@ def draw_case(rng: np.random.Generator) -> Case:
     steps = int(rng.integers(2, 5)) if rng.random() < 0.3 else None
     engine = TableEngine(vocabulary, int(rng.integers(1 << 30)), float(rng.uniform(0, 20)), steps)
     cap = CategoryCap(CategorySets(catalog), int(rng.integers(1, 4))) if rng.random() < 0.25 else None
+    requests = [draw_request(rng, catalog) for _ in range(BATCH)]
     return Case(
         catalog,
         sequences,
@@ -67,8 +72,9 @@ def draw_case(rng: np.random.Generator) -> Case:
         int(rng.integers(1, 25)),
         cap,
         [rng.integers(0, vocabulary, rng.integers(1, 6)).tolist() for _ in range(BATCH)],
-        [draw_request(rng, catalog) for _ in range(BATCH)],
+        requests,
         rng.integers(0, 1 << 30, BATCH).tolist(),
+        [draw_gains(rng, history) for history, _ in requests],
     )
 
 
@@ -116,6 +122,12 @@ def draw_request(rng: np.random.Generator, catalog: Catalog) -> tuple[History, F
     return tuple(Event(item) for item in some[2]), filters
 
 
+def draw_gains(rng: np.random.Generator, history: History) -> Gains:
+    """What the items of a history gain: nothing, a little, or so much that it decides."""
+    items = np.unique(np.array([event.item for event in history], dtype=np.int64))
+    return items, (rng.normal(size=len(items)) * rng.choice([0.0, 1.0, 20.0])).astype(np.float32)
+
+
 def permits(filters: Filters, item: Item, index: int, history: History) -> bool:
     """The definition of the filters that `draw_request` draws, for one item."""
     return not (
@@ -138,7 +150,7 @@ def faults_of(case: Case) -> Counter[str]:
     """What is wrong with the lists of a case, by kind; `items` counts all items that came."""
     index_of = FilterIndex(case.catalog)
     allowed = np.stack([index_of.mask(filters, history) for history, filters in case.requests])
-    found, scores = case.search.search(case.prompts, case.k, allowed, case.seeds, case.cap)
+    found, scores = case.search.search(case.prompts, case.k, allowed, case.seeds, case.cap, case.gains)
     faults: Counter[str] = Counter()
     for row, (history, filters) in enumerate(case.requests):
         items = found[row][found[row] >= 0].tolist()
@@ -158,7 +170,49 @@ def faults_of(case: Case) -> Counter[str]:
     if found[row, 0] >= 0:
         expected = score_of(case, row, int(found[row, 0]), allowed[row])
         faults["wrong score"] += abs(float(scores[row, 0]) - expected) > 1e-4
+    for row in range(COMPARED):
+        own = scores[row][found[row] >= 0]
+        faults["not risen"] += misses(case, row, found[row].tolist(), float(scores[row, -1]), allowed[row])
+        if compares(case):
+            wanted = best_scores(case, row, allowed[row])
+            faults["not the best"] += len(own) != len(wanted) or bool((np.abs(own - wanted) > 1e-4).any())
     return faults
+
+
+def misses(case: Case, row: int, items: list[int], last: float, allowed: np.ndarray) -> bool:
+    """Whether an item that gains is better than the `last` of a list that lacks it, however wide the beam."""
+    settings = case.search.settings
+    if settings.temperature > 0 or settings.groups > 1 or case.cap is not None:
+        return False
+    return any(
+        gain > 0 and allowed[item] and item not in items and score_of(case, row, item, allowed) > last + 1e-4
+        for item, gain in zip(*(each.tolist() for each in case.gains[row]), strict=True)
+    )
+
+
+def compares(case: Case) -> bool:
+    """Whether the beam is so wide that lists are the best of all, and these are known."""
+    settings, engine = case.search.settings, case.search.engine
+    # With a cap it counts which of equal scores comes first, and rounding may decide that.
+    clear = case.cap is None or (isinstance(engine, TableEngine) and engine.steps is None)
+    return settings.width >= len(case.catalog) and settings.groups == 1 and clear
+
+
+def best_scores(case: Case, row: int, allowed: np.ndarray) -> list[float]:
+    """The scores of the list of one request, all of its items scored and what is drawn added."""
+    items, trie = np.flatnonzero(allowed), case.search.trie
+    scores = np.array([score_of(case, row, item, allowed) for item in items.tolist()])
+    first = case.sequences[:, trie.first_choice]
+    drawn = np.random.default_rng(case.seeds[row]).gumbel(size=len(np.unique(first)))
+    drawn = case.search.settings.temperature * drawn[np.searchsorted(np.unique(first), first[items])]
+    counts: Counter[str] = Counter()
+    chosen: list[float] = []
+    for at in np.argsort(-scores - drawn, kind="stable").tolist():
+        names = case.catalog[int(items[at])].categories
+        if len(chosen) < case.k and (case.cap is None or all(counts[name] < case.cap.most for name in names)):
+            counts.update(names)
+            chosen.append(float(scores[at]))
+    return sorted(chosen, reverse=True)
 
 
 def is_full(case: Case, row: int, items: set[int]) -> bool:
@@ -177,9 +231,10 @@ def is_full(case: Case, row: int, items: set[int]) -> bool:
 
 
 def score_of(case: Case, row: int, item: int, allowed: np.ndarray) -> float:
-    """The score of one item by its definition, token by token."""
+    """The score of one item by its definition, token by token, and what the item gains."""
     scores, engine = case.search.settings.scores, case.search.engine
-    session, total, before = engine.begin([case.prompts[row]]), 0.0, 0
+    gaining, gains = case.gains[row]
+    session, total, before = engine.begin([case.prompts[row]]), float(gains[gaining == item].sum()), 0
     for level, token in enumerate(case.sequences[item].tolist()):
         if token < 0:
             break

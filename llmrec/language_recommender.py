@@ -13,14 +13,13 @@ from llmrec.bundle import Bundle
 from llmrec.config import Recipe
 from llmrec.data.events import History
 from llmrec.data.facts import ItemFacts
-from llmrec.decode.contract import Request, known_of
+from llmrec.decode.contract import Gains, Request, known_of
 from llmrec.decode.why import Cause, causes
 from llmrec.engines.contract import Branching, Engine
 from llmrec.items.encoders import Encoder
 from llmrec.items.search_vectors import SearchVectors
 from llmrec.retrieve.exact import all_scores
 from llmrec.retrieve.scoring import ScoringRecommender
-from llmrec.retrieve.search import Gains
 from llmrec.retrieve.storage import rows_of
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.parse import parse
@@ -33,7 +32,7 @@ _MASKED = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """What the model made of a request: a vector a query, float32 [M, inner + F], and `search.Gains`."""
+    """What the model made of a request: a vector a query, float32 [M, inner + F], and `contract.Gains`."""
 
     vectors: np.ndarray
     gains: Gains

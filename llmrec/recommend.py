@@ -25,7 +25,7 @@ from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause
 from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.readouts import recommender_of
-from llmrec.retrieve.diversity import MMR_BALANCE, balance_for, mmr, scaled
+from llmrec.retrieve.diversity import POOL, differing
 from llmrec.retrieve.merge import Ranked, merge
 from llmrec.retrieve.parts import split_weighted
 from llmrec.verbalize.lexicon import Lexicon
@@ -38,8 +38,6 @@ NOTHING_SEEN = Filters(exclude_seen=True)
 """The limits of a question that names none: items of the history are left out."""
 VARIED = "a list that differs within itself"
 _CATEGORIES_SHOWN = 10
-_POOL = 5
-"""A list that is to differ within itself is chosen out of so many times its length."""
 _DEPTH, _LEAST_DEPTH = 10, 100
 """Lists to merge are so many times as long as what is asked for; with a preference, at least so long."""
 
@@ -294,7 +292,7 @@ class Shop:
 
     def _best(self, asked: Asked, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The list of one wish, int64 [length], and its scores."""
-        pool = min(asked.count, _POOL * length) if asked.varied else length
+        pool = min(asked.count, POOL * length) if asked.varied else length
         items, scores = self._nearest(asked, asked.allowed, pool)
         if asked.preferred:
             depth = max(pool, _LEAST_DEPTH)
@@ -304,8 +302,8 @@ class Shop:
             items, scores = mixed.items, mixed.log_odds
         if not asked.varied:
             return items, scores
-        balance = balance_for(asked.request.objective.weight("diverse"), MMR_BALANCE)
-        chosen = mmr(scaled(scores), self.recommender.item_vectors(items), length, balance)
+        weight = asked.request.objective.weight("diverse")
+        chosen = differing(scores, self.recommender.item_vectors(items), length, weight)
         return items[chosen], scores[chosen]
 
     def _nearest(self, asked: Asked, mask: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

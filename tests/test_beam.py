@@ -94,12 +94,16 @@ def test_a_batch_is_its_requests_one_by_one(seed, scores, width, k, words) -> No
     prompts = [rng.integers(0, 30, rng.integers(1, 4)).tolist() for _ in range(5)]
     allowed = rng.random((5, len(sequences))) < rng.choice([0.02, 0.5, 1.0], (5, 1))
     options = {"temperature": float(seed % 3), "groups": int(rng.integers(1, 4))}
+    had = [np.unique(rng.integers(0, len(sequences), rng.integers(0, 6))) for _ in range(5)]
+    gains = [(items, rng.normal(size=len(items)).astype(np.float32) * 5) for items in had]
     index, score = BeamSearch(trie, engine, BeamSettings(width, scores, batch=3, **options)).search(
-        prompts, k, allowed, seeds=range(5)
+        prompts, k, allowed, seeds=range(5), gains=gains
     )
     search = BeamSearch(trie, engine, BeamSettings(width, scores, **options))
     for row in range(5):
-        one, own = search.search(prompts[row : row + 1], k, allowed[row : row + 1], seeds=[row])
+        one, own = search.search(
+            prompts[row : row + 1], k, allowed[row : row + 1], seeds=[row], gains=gains[row : row + 1]
+        )
         np.testing.assert_array_equal(one[0], index[row])
         np.testing.assert_array_equal(own[0], score[row])
 
@@ -201,6 +205,26 @@ def test_raw_scores_compare_all_tokens_that_a_level_may_have() -> None:
     np.testing.assert_allclose(score[0], sorted(expected)[::-1], atol=1e-5)
     with pytest.raises(ValueError, match="lack some"):
         BeamSearch(Trie.build(sequences), engine, levels=[levels[0], levels[0]])
+
+
+@pytest.mark.parametrize("scores", SCORES)
+@pytest.mark.parametrize("sequences", [codes(), titles()], ids=len)
+def test_an_item_that_gains_enough_is_first_however_narrow_the_beam(sequences, scores: str) -> None:
+    """And one that loses leaves its place to the next."""
+    trie, engine = Trie.build(sequences), TableEngine(30, sharpness=12)
+    whole, values = BeamSearch(trie, engine, BeamSettings(WIDE, scores)).search(PROMPTS, len(sequences))
+    search = BeamSearch(trie, engine, BeamSettings(1, scores))
+    last = [(row[-1:], np.array([1_000], dtype=np.float32)) for row in whole]
+    index, score = search.search(PROMPTS, 1, gains=last)
+    assert index[:, 0].tolist() == whole[:, -1].tolist()
+    np.testing.assert_allclose(score[:, 0], values[:, -1] + 1_000, atol=1e-3)
+    first = [(row[:1], np.array([-1_000], dtype=np.float32)) for row in whole]
+    index, _ = BeamSearch(trie, engine, BeamSettings(WIDE, scores)).search(PROMPTS, 3, gains=first)
+    assert index.tolist() == whole[:, 1:4].tolist()
+    nothing = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))] * 3
+    plain = search.search(PROMPTS, 5)
+    for one, other in zip(search.search(PROMPTS, 5, gains=nothing), plain, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # --- variety ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +14,16 @@ from llmrec.codes.seen import read_gains
 from llmrec.config import Recipe
 from llmrec.data.facts import ItemFacts
 from llmrec.decode.beam import BeamSearch, BeamSettings
+from llmrec.decode.caps import CategoryCap
 from llmrec.decode.continuations import TokenEngine
-from llmrec.decode.contract import Request, known_of
+from llmrec.decode.contract import Gains, Request, known_of
 from llmrec.decode.why import Cause, left_out, strongest
 from llmrec.items.trie import Trie
-from llmrec.retrieve.exact import best_of
+from llmrec.retrieve.diversity import POOL, differing
 from llmrec.retrieve.scoring import ScoringRecommender
-from llmrec.retrieve.search import Gains
 
 _TOGETHER = 1024
 """Items whose scores are computed together: in one pass, each of their codes is compared with all others."""
-_MORE = 8
-"""Items of histories are made up for by whole eights, so that requests can share passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +47,19 @@ class CodeRecommender(ScoringRecommender):
         engine: TokenEngine | None = None,
         beams: BeamSettings | None = None,
         name: str = "llmrec-codes",
+        most: int | None = None,
+        seed: int = 0,
     ) -> None:
         """`engine` must run the bundle's model; by default transformers does, on this machine.
 
-        `beams` are by default as wide as in validation.
+        `beams` are by default as wide as in validation. `most`: items of one category in a list, at most.
+        `seed`: with another one the same request draws other first codes, where `beams` draw them.
         """
         super().__init__(name, bundle.catalog)
         self.bundle = bundle
         train = bundle.prepared.train(bundle.recipe.split)
-        self.filters.facts = ItemFacts.from_histories(bundle.catalog, train)
+        facts = ItemFacts.from_histories(bundle.catalog, train)
+        self.filters.facts = facts
         self._tokens = bundle.tokens()
         self._verbalizer = bundle.verbalizer(tuple(self._tokens.tokenizer.all_special_tokens))
         self._codes = bundle.ids().codes
@@ -68,7 +71,9 @@ class CodeRecommender(ScoringRecommender):
             settings,
             self._tokens.tokens.levels,
         )
-        self.setting = _setting(bundle.recipe, settings)
+        self._cap = None if most is None else CategoryCap(facts.categories, most)
+        self._seed = seed
+        self.setting = _setting(bundle.recipe, settings, most)
 
     def read(self, requests: Sequence[Request]) -> list[ReadHistory]:
         """The prompts, as token ids, with as many of the newest events as fit the model before the codes.
@@ -96,67 +101,50 @@ class CodeRecommender(ScoringRecommender):
 
     def _scores_of(self, request: Request, items: np.ndarray) -> np.ndarray:
         """Scores of distinct items int64 [n], float32 [n]; the others cost nothing."""
-        read = self._read(request)
-        scores = np.zeros(len(self.catalog), dtype=np.float32)
-        scores[items] = self._written(read, items)
-        gaining, gains = read.gains
-        scores[gaining] += gains
-        own: np.ndarray = scores[items]
-        return own
-
-    def _written(self, read: ReadHistory, items: np.ndarray) -> np.ndarray:
-        """Log-probabilities of the codes of distinct items int64 [n], float32 [n]."""
         allowed = np.zeros((1, len(self.catalog)), dtype=bool)
         allowed[0, items] = True
-        index, found = self._search.search([read.tokens], len(items), allowed)
+        index, found = self._found([self._read(request)], allowed, len(items))
         scores = np.empty(len(self.catalog), dtype=np.float32)
         scores[index[0]] = found[0]
         own: np.ndarray = scores[items]
         return own
 
     def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k best allowed items of each request, as beam search finds them."""
-        return self._best(self.read(requests), allowed, k)
+        """The k best allowed items of each request, as beam search finds them.
 
-    def nearest(self, read: ReadHistory, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best allowed items, at most k, and their scores."""
-        index, score = self._best([read], allowed[None], k)
-        found = index[0] >= 0
-        return index[0, found], score[0, found]
-
-    def _best(
-        self, reads: Sequence[ReadHistory], allowed: np.ndarray, k: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As `BeamSearch.search`, of what was read, with what items of the histories gain.
-
-        As many more items are searched as the history could push out of a list. How many does not depend on
-        what else is asked: a batch finds what single requests find.
+        A list whose objective is diverse is chosen among more of them, as `recommend.Shop` does it.
         """
+        reads = self.read(requests)
+        varied = np.array([request.objective.diverse for request in requests], dtype=bool)
         index = np.full((len(reads), k), -1, dtype=np.int64)
         score = np.full((len(reads), k), -np.inf, dtype=np.float32)
-        gaining = [int(allowed[row, read.gains[0]].sum()) for row, read in enumerate(reads)]
-        more = -(-np.array(gaining, dtype=np.int64) // _MORE) * _MORE
-        for spare in np.unique(more).tolist():
-            rows = np.flatnonzero(more == spare)
-            found = self._search.search([reads[int(row)].tokens for row in rows], k + spare, allowed[rows])
-            for row, ids, scores in zip(rows, *found, strict=True):
-                if spare:
-                    ids, scores = self._gained(reads[int(row)], allowed[row], ids, scores, k)
+        for rows, length in ((np.flatnonzero(~varied), k), (np.flatnonzero(varied), POOL * k)):
+            found = self._found([reads[row] for row in rows.tolist()], allowed[rows], length, self._cap)
+            for row, ids, scores in zip(rows.tolist(), *found, strict=True):
+                if varied[row]:
+                    ids, scores = ids[ids >= 0], scores[ids >= 0]
+                    weight = requests[row].objective.weight("diverse")
+                    chosen = np.sort(differing(scores, self.item_vectors(ids), k, weight))
+                    ids, scores = ids[chosen], scores[chosen]
                 index[row, : len(ids)], score[row, : len(ids)] = ids, scores
         return index, score
 
-    def _gained(
-        self, read: ReadHistory, allowed: np.ndarray, ids: np.ndarray, scores: np.ndarray, k: int
+    def nearest(self, read: ReadHistory, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best allowed items, at most k, and their scores."""
+        index, score = self._found([read], allowed[None], k, self._cap)
+        found = index[0] >= 0
+        return index[0, found], score[0, found]
+
+    def _found(
+        self, reads: Sequence[ReadHistory], allowed: np.ndarray, k: int, cap: CategoryCap | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best of a list when items of the history gain, and of those of them that rise into it."""
-        gaining, gains = read.gains
-        rising = gaining[allowed[gaining] & (gains > 0) & ~np.isin(gaining, ids)]
-        ids, scores = ids[ids >= 0], scores[ids >= 0]
-        if len(rising):
-            ids, scores = np.append(ids, rising), np.append(scores, self._written(read, rising))
-        _, there, of_gains = np.intersect1d(ids, gaining, return_indices=True)
-        scores[there] += gains[of_gains]
-        return best_of(ids, scores, k)
+        """As `BeamSearch.search`, of what was read, with what items of the histories gain.
+
+        Draws depend on the prompt: the same request gives the same list, whatever is asked beside it.
+        """
+        tokens = [read.tokens for read in reads]
+        seeds = [zlib.crc32(np.array(own, dtype="<i8").tobytes(), self._seed) for own in tokens]
+        return self._search.search(tokens, k, allowed, seeds, cap, [read.gains for read in reads])
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
         """Items are alike that share first codes: one cell for each beginning of an ID, float32 [n, width].
@@ -190,9 +178,12 @@ class CodeRecommender(ScoringRecommender):
         return ()
 
 
-def _setting(recipe: Recipe, beams: BeamSettings) -> str:
+def _setting(recipe: Recipe, beams: BeamSettings, most: int | None) -> str:
     """The recipe in a few words, for reports."""
     size = "all layers" if recipe.layers is None else f"first {recipe.layers} layers"
     fresh = ", fresh weights" if recipe.random else ""
     adapter = recipe.adapter.kind + (f" rank {recipe.adapter.rank}" if recipe.adapter.kind == "lora" else "")
-    return f"{Path(recipe.model).name}, {size}{fresh}, {adapter}, codes, {beams.width} beams"
+    varied = f", temperature {beams.temperature:g}" if beams.temperature else ""
+    varied += f", {beams.groups} groups" if beams.groups > 1 else ""
+    varied += "" if most is None else f", at most {most} of a category"
+    return f"{Path(recipe.model).name}, {size}{fresh}, {adapter}, codes, {beams.width} beams{varied}"

@@ -20,7 +20,9 @@ import numpy as np
 from llmrec.decode.allowed import AllowedBelow
 from llmrec.decode.caps import SPARE, CategoryCap, capped_lists
 from llmrec.decode.continuations import TokenEngine
+from llmrec.decode.contract import Gains
 from llmrec.decode.conventions import SCORES, Scores
+from llmrec.decode.gaining import Gaining
 from llmrec.decode.levels import LevelSearch, Limits
 from llmrec.errors import LlmrecError
 from llmrec.items.trie import Trie
@@ -87,13 +89,16 @@ class BeamSearch:
         allowed: np.ndarray | None = None,
         seeds: Sequence[int] | None = None,
         cap: CategoryCap | None = None,
+        gains: Sequence[Gains] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best allowed items of each prompt, best first; of equal scores the first in the trie's order.
 
         `allowed` is bool [prompts, items] or None (all); `seeds`, one a prompt, are needed when first tokens
-        are drawn; `cap` limits the items of one category in a list. Returns index int64 [prompts, k] and
-        score float32 [prompts, k], -1 and -inf where fewer than k items are allowed (with a cap: where no
-        other item fits). Raises `LlmrecError` when k is below 1 or the model gives no finite number.
+        are drawn; `cap` limits the items of one category in a list. `gains`, one a prompt, are added to the
+        scores of some items: those that rise are found in the narrowest beam. Returns index int64
+        [prompts, k] and score float32 [prompts, k], -1 and -inf where fewer than k items are allowed (with a
+        cap: where no other item fits). Raises `LlmrecError` when k is below 1 or the model gives no finite
+        number.
         """
         if k < 1:
             raise LlmrecError(f"k is {k}, it must be at least 1")
@@ -109,6 +114,7 @@ class BeamSearch:
                 None if allowed is None else allowed[own],
                 None if seeds is None else seeds[own],
                 cap,
+                None if gains is None else gains[own],
             )
         return index, score
 
@@ -119,24 +125,39 @@ class BeamSearch:
         allowed: np.ndarray | None,
         seeds: Sequence[int] | None,
         cap: CategoryCap | None,
+        gains: Sequence[Gains] | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         everyone = np.arange(len(prompts))
         below = None if allowed is None else AllowedBelow(self.trie, allowed)
+        gaining, least = None, np.full(len(prompts), k)
+        if gains is not None and any(len(items) for items, _ in gains):
+            gaining = Gaining(self.trie, gains, allowed)
+            least += gaining.spare
         search = LevelSearch(
             self.trie,
             self.levels,
             self.engine.begin(prompts),
             self.settings.scores,
-            max(self.settings.width, k),
+            np.maximum(self.settings.width, least),
             k if cap is None else SPARE * k,
             self._draws(len(prompts), seeds),
             self.settings.groups,
             self.settings.penalty,
             self._falls,
+            gaining,
         )
-        if cap is None:
-            return search.lists(Limits(everyone, below, below))
-        return capped_lists(search, below, len(prompts), k, cap)
+        if cap is not None:
+            return self._by_score(*capped_lists(search, below, len(prompts), k, cap))
+        found = search.lists(Limits(everyone, below, below))
+        varied = self.settings.temperature > 0 or self.settings.groups > 1
+        return self._by_score(*found) if varied else found
+
+    def _by_score(self, index: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lists [prompts, k] in the order of their scores; of equal scores the first in the trie's order."""
+        rank = np.zeros_like(index)
+        rank[index >= 0] = self.trie.rank[index[index >= 0]]
+        order = np.lexsort((rank, -score), axis=1)
+        return np.take_along_axis(index, order, axis=1), np.take_along_axis(score, order, axis=1)
 
     def _draws(self, prompts: int, seeds: Sequence[int] | None) -> np.ndarray | None:
         """What is added to the score of each first token, float64 [prompts, tokens]; None for nothing."""

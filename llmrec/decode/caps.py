@@ -57,10 +57,11 @@ class _List:
 def capped_lists(
     search: LevelSearch, allowed: AllowedBelow | None, prompts: int, k: int, cap: CategoryCap
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best items that the cap lets into a list of k one after another, as `LevelSearch.lists` gives them.
+    """The items that the cap lets into a list of k one after another, as `LevelSearch.lists` gives them.
 
     A list that is short is searched on without the categories that are full: each round fills it or
-    closes a category, and it ends only when it has k items or no other allowed item fits.
+    closes a category, and it ends only when it has k items or no other allowed item fits. Lists are in the
+    order in which items were taken: a later round may find better ones that an earlier overlooked.
     """
     items = search.trie.items
     lists = [
@@ -93,8 +94,6 @@ def _as_arrays(lists: list[_List], k: int) -> tuple[np.ndarray, np.ndarray]:
     index = np.full((len(lists), k), -1, dtype=np.int64)
     scores = np.full((len(lists), k), -np.inf, dtype=np.float32)
     for row, each in enumerate(lists):
-        values = np.array(each.scores, dtype=np.float32)
-        order = np.argsort(-values, kind="stable")  # a later round may find what an earlier overlooked
-        index[row, : len(order)] = np.array(each.items, dtype=np.int64)[order]
-        scores[row, : len(order)] = values[order]
+        index[row, : len(each.items)] = each.items
+        scores[row, : len(each.items)] = each.scores
     return index, scores

@@ -54,7 +54,7 @@ def best_in_groups(
     A group chooses among the candidates that come from its own, `group` int64 [n] (-1: anybody's), an
     equal share of what places are left; each time that an earlier group took a token costs that token
     `penalty`. No two groups take one candidate, and places that a group cannot fill go to the others.
-    Returns positions, sorted by request, and their groups.
+    Returns positions, sorted by request, and the group of every candidate, int64 [n].
     """
     owner = np.where(group < 0, groups - 1, group)
     taken = np.zeros(len(request), dtype=bool)
@@ -72,5 +72,25 @@ def best_in_groups(
         left = left - np.bincount(request[chosen], minlength=len(quota))
     rest = np.flatnonzero(~taken)
     taken[rest[best(request[rest], value[rest], place[rest], left)]] = True
-    found = np.flatnonzero(taken)
-    return found, owner[found]
+    return np.flatnonzero(taken), owner
+
+
+def and_others(kept: np.ndarray, also: np.ndarray, request: np.ndarray) -> np.ndarray:
+    """`kept` int64, positions sorted by request, and after each request's the others that `also` bool has."""
+    others = also.copy()
+    others[kept] = False
+    if not others.any():
+        return kept
+    both = np.concatenate([kept, np.flatnonzero(others)])
+    found: np.ndarray = both[np.argsort(request[both], kind="stable")]
+    return found
+
+
+def in_turn(
+    kept: np.ndarray, request: np.ndarray, value: np.ndarray, place: np.ndarray, group: np.ndarray
+) -> np.ndarray:
+    """Positions `kept` int64 sorted by request; of each request the best of its groups in turn."""
+    order = kept[np.lexsort((place[kept], -value[kept], group[kept], request[kept]))]
+    own = request[order] * (int(group.max(initial=0)) + 1) + group[order]
+    found: np.ndarray = order[np.lexsort((group[order], rank_within(own), request[order]))]
+    return found

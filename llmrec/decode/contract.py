@@ -13,6 +13,9 @@ from llmrec.data.events import History
 from llmrec.data.prepared import Prepared
 from llmrec.verbalize.objective import Objective
 
+Gains = tuple[np.ndarray, np.ndarray]
+"""Distinct items int64 [n], ascending, and what they gain in score, float32 [n]: for one request."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:

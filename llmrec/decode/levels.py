@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from llmrec.decode.allowed import AllowedBelow
-from llmrec.decode.choosing import best, best_in_groups, rank_within
+from llmrec.decode.choosing import and_others, best, best_in_groups, in_turn, rank_within
 from llmrec.decode.continuations import Continuations
 from llmrec.decode.conventions import child_scores, to_ask
+from llmrec.decode.gaining import Gaining
 from llmrec.errors import LlmrecError
 from llmrec.items.trie import Trie, ranges
 
@@ -77,16 +78,18 @@ class LevelSearch:
         levels: Sequence[np.ndarray],
         session: Continuations,
         scores: str,
-        width: int,
+        width: np.ndarray,
         k: int,
         draws: np.ndarray | None,
         groups: int,
         penalty: float,
         falls: bool = True,
+        gaining: Gaining | None = None,
     ) -> None:
-        """`draws` float64 [prompts, nodes] is added to the value of the nodes of the first choice.
+        """`width` int64 [prompts] are the places of a level.
 
-        `falls`: values never grow with the level.
+        `draws` float64 [prompts, nodes] is added to the value of the nodes of the first choice. `falls`:
+        values never grow with the level.
         """
         self.trie = trie
         self.k = k
@@ -98,10 +101,15 @@ class LevelSearch:
         self._groups = groups
         self._penalty = penalty
         self._falls = falls
+        self._gaining = gaining
         self._prompts = session.prefixes
+        self._results = np.full(self._prompts, k) + (0 if gaining is None else gaining.spare)
 
     def lists(self, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of each prompt and their scores, [prompts, k]; -1 and -inf for none."""
+        """The k best items of each prompt and their scores, [prompts, k]; -1 and -inf for none.
+
+        In the order in which they were chosen, of groups in turn: without draws and groups, by score.
+        """
         running, told = self._start(limits)
         ended = running.take(running.request[:0])
         for level in range(self.trie.depth):
@@ -166,36 +174,44 @@ class LevelSearch:
     def _chosen(self, grown: _Nodes, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of the nodes that go on stay in the beam, and their groups.
 
-        Those below `cut` [prompts] of their prompt cannot get into its list any more: values only fall.
+        Those below `cut` [prompts] of their prompt cannot get into its list any more: values only fall. What
+        leads to an item that rises stays in any case.
         """
-        hopeful = np.flatnonzero(grown.value >= cut[grown.request])
-        grown = grown.take(hopeful)
-        quota, place = np.full(self._prompts, self._width), self.trie.first[grown.node]
+        rising = self._rising(grown)
+        hopeful = np.flatnonzero((grown.value >= cut[grown.request]) | rising)
+        grown, rising = grown.take(hopeful), rising[hopeful]
+        place = self.trie.first[grown.node]
         if self._groups == 1:
-            kept = best(grown.request, grown.value, place, quota)
+            kept = and_others(best(grown.request, grown.value, place, self._width), rising, grown.request)
             return hopeful[kept], grown.group[kept]
         token = self.trie.tokens[grown.node]
-        kept, group = best_in_groups(
-            grown.request, grown.value, place, token, grown.group, quota, self._groups, self._penalty
+        kept, owner = best_in_groups(
+            grown.request, grown.value, place, token, grown.group, self._width, self._groups, self._penalty
         )
-        return hopeful[kept], group
+        kept = and_others(kept, rising, grown.request)
+        return hopeful[kept], owner[kept]
+
+    def _rising(self, nodes: _Nodes) -> np.ndarray:
+        """Which nodes lead to an item that gains, bool [n]."""
+        if self._gaining is None:
+            return np.zeros(len(nodes.node), dtype=bool)
+        return self._gaining.rising.count(nodes.request, nodes.node) > 0
 
     def _cut(self, ended: _Nodes) -> np.ndarray:
-        """The value of each prompt's k-th best result, -inf where there is none, float64 [prompts]."""
+        """The value of the last of each prompt's best results, -inf where they are few, float64 [prompts]."""
         cut = np.full(self._prompts, -np.inf)
         if self._groups == 1 and self._falls:  # otherwise each group has results of its own to find
-            last = rank_within(ended.request) == self.k - 1
+            last = rank_within(ended.request) == self._results[ended.request] - 1
             cut[ended.request[last]] = ended.value[last]
         return cut
 
     def _best_ended(self, ended: _Nodes) -> _Nodes:
-        """The k best of each prompt, and of each group: no list needs more."""
+        """The best of each prompt, and of each group: no list needs more. Then others that rise."""
         key = ended.request * (self._groups + 1) + ended.group + 1
         order = np.argsort(key, kind="stable")
-        quota = np.full(self._prompts * (self._groups + 1), self.k)
-        return ended.take(
-            order[best(key[order], ended.value[order], self.trie.first[ended.node[order]], quota)]
-        )
+        quota = np.repeat(self._results, self._groups + 1)
+        kept = order[best(key[order], ended.value[order], self.trie.first[ended.node[order]], quota)]
+        return ended.take(and_others(kept, self._rising(ended), ended.request))
 
     def _items(self, ended: _Nodes, open_: AllowedBelow | None) -> tuple[np.ndarray, np.ndarray]:
         """The items at the ends as lists."""
@@ -206,15 +222,16 @@ class LevelSearch:
             there = open_.mask[ended.request[of], item]
             of, place, item = of[there], place[there], item[there]
         request, quota = ended.request[of], np.full(self._prompts, self.k)
+        gain = np.zeros(len(item)) if self._gaining is None else self._gaining.of(request, item)
+        value, score = ended.value[of] + gain, ended.score[of] + gain
         if self._groups == 1:
-            kept = best(request, ended.value[of], place, quota)
+            order = best(request, value, place, quota)
         else:
             nothing = np.zeros_like(item)  # the items differ, whatever their tokens
-            kept, _ = best_in_groups(
-                request, ended.value[of], place, nothing, ended.group[of], quota, self._groups, 0.0
+            order, owner = best_in_groups(
+                request, value, place, nothing, ended.group[of], quota, self._groups, 0.0
             )
-        score = ended.score[of]
-        order = kept[np.lexsort((place[kept], -score[kept], request[kept]))]
+            order = in_turn(order, request, value, place, owner)
         row, column = request[order], rank_within(request[order])
         index = np.full((self._prompts, self.k), -1, dtype=np.int64)
         scores = np.full((self._prompts, self.k), -np.inf, dtype=np.float32)

@@ -10,6 +10,8 @@ import numpy as np
 
 MMR_BALANCE, DPP_BALANCE = 0.6, 0.8
 """Where a list differs clearly and keeps nearly all its hits: see `benchmarks/diversity.py`."""
+POOL = 5
+"""A list that is to differ within itself is chosen out of so many times its length."""
 _LEAST = 1e-9
 """A determinant below this is numerically zero: nothing new is left."""
 
@@ -81,6 +83,14 @@ def dpp(relevance: np.ndarray, vectors: np.ndarray, k: int, balance: float = DPP
 def balance_for(weight: float, usual: float) -> float:
     """The balance where difference counts `weight` times as much as it does at the `usual` balance."""
     return usual / (usual + (1 - usual) * weight)
+
+
+def differing(scores: np.ndarray, vectors: np.ndarray, k: int, weight: float = 1.0) -> np.ndarray:
+    """Places int64 [min(k, n)] of a list that differs within itself, of items with `scores` float [n].
+
+    By `mmr`, where difference counts `weight` times as much as it usually does.
+    """
+    return mmr(scaled(scores), vectors, k, balance_for(weight, MMR_BALANCE))
 
 
 def likeness_within(vectors: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from llmrec.decode.contract import Gains
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.retrieve.exact import best_of, exact_top_k, max_scores, top_k_of
 from llmrec.retrieve.explore import explore
@@ -28,10 +29,6 @@ _GATHERED = 4
 """Where fewer than one item in so many is allowed, reading these alone is faster than reading all."""
 _STARTS, _ALLOWED_STARTS = 16, 64
 """Landmarks that exploration starts from, and allowed ones: what a filter leaves may lie far apart."""
-
-
-Gains = tuple[np.ndarray, np.ndarray]
-"""Distinct items int64 [n], ascending, and what they gain in score, float32 [n]: for one request."""
 
 
 class ItemSearch:
