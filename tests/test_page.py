@@ -14,7 +14,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from served import USER, Served
+from served import USER, Served, copied, served
 
 SECONDS = 60
 
@@ -129,6 +129,94 @@ def test_requests_are_copied(page: Chrome, service: Served):
     found: list[Any] = []
     exec(compile(code, "copied", "exec"), {"found": found})
     assert found == [expected]
+
+
+def paste(browser: Chrome, value: str) -> None:
+    """Into the history, from the clipboard, without leaving the field; the wish lends a place to cut from."""
+    put(browser, "wish", value)
+    browser.find_element(By.ID, "wish").send_keys(Keys.CONTROL, "ax")
+    field = browser.find_element(By.ID, "history")
+    field.clear()
+    field.send_keys(Keys.CONTROL, "v")
+
+
+def past(browser: Chrome) -> list[str]:
+    """All lines at once: they may be replaced meanwhile."""
+    script = "return [...document.querySelectorAll('#past li')].map(each => each.innerText)"
+    return [" ".join(each.split()) for each in browser.execute_script(script)]
+
+
+def test_a_pasted_history_is_seen(page: Chrome, service: Served, tmp_path: Path):
+    """With titles, times and types, newest first, as soon as it is pasted; what is unknown is named once."""
+    events = [{"item": "22423", "time": 1_323_340_000, "type": "purchase"}, "none", {"item": "84879"}, "none"]
+    paste(page, json.dumps(events))
+    until(page, lambda: "newest first" in text(page, "past-note"))
+    cakestand = "Regency Cakestand 3 Tier · purchase 2011-12-08"
+    assert past(page) == ["Assorted Colour Bird Ornament", cakestand]
+    assert text(page, "past-note") == "2 of 4 events, newest first. Not in the catalogue: “none”."
+    assert page.find_element(By.ID, "past-note").get_attribute("role") == "status"
+    screenshots(page, tmp_path)
+    page.find_element(By.ID, "python").click()
+    copied_text = page.find_element(By.ID, "copied").get_attribute("data-text")
+    assert '[{"item": "22423", "time": 1323340000, "type": "purchase"}, "none", ' in copied_text
+
+
+def test_a_typed_history_is_seen_instead_of_the_user(page: Chrome):
+    """By keyboard alone, and the user again when it is gone."""
+    put(page, "user", USER + Keys.TAB)
+    until(page, lambda: len(past(page)) > 3)
+    of_user = past(page)
+    page.switch_to.active_element.send_keys("22423, 84879 22423", Keys.TAB)
+    until(page, lambda: len(past(page)) == 3)
+    assert past(page)[::2] == ["Regency Cakestand 3 Tier"] * 2 and "2011" not in text(page, "past")
+    assert page.switch_to.active_element.get_attribute("id") == "past"  # it is scrolled by keyboard
+    put(page, "history", " ".join(f"no-{at}" for at in range(8)) + Keys.TAB)
+    until(page, lambda: "0 of 8" in text(page, "past-note"))
+    assert text(page, "past-note").endswith("“no-3”, “no-4” and 3 more.")
+    put(page, "history", " ".join(["22423"] * 240) + Keys.TAB)
+    until(page, lambda: "100 of 240" in text(page, "past-note"))
+    page.find_element(By.ID, "history").send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE, Keys.TAB)
+    until(page, lambda: past(page) == of_user)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('["22423"', "begins with [ and is no JSON list"),
+        ('["22423", 84879]', "event 2 of the history has no item id in quotes"),
+        ("[null]", "event 1 of the history has no item id"),
+        ("x" * 257, "at most 256 characters"),
+    ],
+)
+def test_a_history_that_cannot_be_read(page: Chrome, value: str, said: str):
+    paste(page, value)
+    until(page, lambda: said in text(page, "past-note"))
+    assert past(page) == []
+    if value.startswith("["):
+        for button in ("button.main", "#curl"):
+            page.find_element(By.CSS_SELECTOR, button).click()
+            until(page, lambda: said in text(page, "problem"))
+
+
+def test_hostile_titles_and_ids(browser: Chrome, tiny_bundle: Path, tmp_path: Path):
+    """They are shown as they are written: no element comes of them, nothing turns around or runs out."""
+    title = "<img src=x onerror=document.title='broken'> \u202eevil " + "x" * 150
+    ids = ["<script>document.title='broken'</script>", "\u202eabc", "y" * 200]
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get_log("browser")  # what pages before it had to say
+    with served(copied(tiny_bundle, tmp_path)) as running:
+        added = running.post("/v1/items", {"add": [{"id": "<b>", "title": title}]})
+        assert added.status_code == 200, added.text
+        assert running.post("/v1/items", {"retire": ["<b>"]}).status_code == 200
+        browser.get(running.url)
+        paste(browser, json.dumps(["<b>", *ids]))
+        until(browser, lambda: "newest first" in text(browser, "past-note"))
+        assert past(browser) == [f"{title} · retired"]
+        assert text(browser, "past-note").endswith(f"“{ids[0]}”, “{ids[1]}”, “{'y' * 40}…”.")
+        made = {each.tag_name for each in browser.find_elements(By.CSS_SELECTOR, "#past *, #past-note *")}
+        assert made == {"li", "span", "bdi"} and browser.title == "llmrec"
+        screenshots(browser, tmp_path)
+    assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []
 
 
 def test_a_mistake_is_said(page: Chrome):

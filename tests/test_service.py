@@ -77,6 +77,23 @@ def test_scores(service: Served):
     assert found["items"][2]["score"] == pytest.approx(known["20724"], abs=1e-3)
 
 
+def test_items_are_looked_up(service: Served, shop: Shop):
+    """As people read them, each once, in the order asked; what is not known is said."""
+    found = service.http.get("/v1/items", params={"ids": ["84879", "none", "22423", "84879", "none"]}).json()
+    known = [shop.catalog[shop.catalog.index(name)] for name in ("84879", "22423")]
+    assert found["items"] == [
+        {
+            "item": each.id,
+            "title": each.title,
+            "price": each.price,
+            "categories": list(each.categories),
+            "retired": False,
+        }
+        for each in known
+    ]
+    assert (found["unknown"], found["bundle"]) == (["none"], "bundle@1")
+
+
 def test_reasons_are_streamed(service: Served):
     with Client(service.url) as client:
         first, *lines = list(client.explain(user=USER, words="bags", k=3))
@@ -191,6 +208,8 @@ def test_items_change_while_it_answers(tiny_bundle: Path, tmp_path: Path):
             assert client.change_items(retire=["zebra", "22423"])["log"] == 4
             with pytest.raises(ServiceError, match="nothing was changed: retired already"):
                 client.change_items(retire=["22423"])
+            (gone,) = running.http.get("/v1/items", params={"ids": "22423"}).json()["items"]
+            assert gone["retired"] and gone["title"] == "Regency Cakestand 3 Tier"
             assert "22423" not in [i["item"] for i in client.recommend(history=[], k=1000)["items"]]
             first = running.post("/v1/bundles", {"version": 1}).json()["id"]
             assert running.post("/v1/bundles/switch", {"id": first}).json()["version"] == 1
@@ -266,6 +285,8 @@ def test_the_api_describes_itself(service: Served):
     assert {"/v1/recommend", "/v1/score", "/v1/events", "/v1/items", "/v1/explain", "/v1/bundles"} <= set(
         described["paths"]
     )
-    for name in ("Ask", "Score", "Explain", "Events", "Items", "BundleChoice", "Chat"):
+    for name in ("Ask", "Score", "Explain", "Events", "Items", "BundleChoice", "Chat", "ItemsOut"):
         assert described["components"]["schemas"][name]["examples"]
+    (ids,) = described["paths"]["/v1/items"]["get"]["parameters"]
+    assert (ids["schema"]["maxItems"], ids["schema"]["examples"]) == (100, [["22423", "none"]])
     assert service.http.get("/readyz").json()["status"] == "ok"

@@ -105,6 +105,19 @@ def test_other_calls(service: Served, path: str, body: dict[str, Any], status: i
     assert said in service.refused(status, service.post(path, body))
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "ids is missing"),
+        ("ids=", "ids.0: String should have at least 1 character"),
+        ("ids=" + "x" * 257, "ids.0: String should have at most 256 characters"),
+        ("&".join(["ids=22423"] * 101), "ids: List should have at most 100 items"),
+    ],
+)
+def test_looking_up(service: Served, query: str, said: str):
+    assert said in service.refused(422, service.http.get(f"/v1/items?{query}"))
+
+
 def test_ten_megabytes(service: Served):
     """With its length and without."""
     large = b'{"user": "' + b"x" * 10_000_000 + b'"}'

@@ -1,13 +1,13 @@
-"""Endpoints that ask: lists, scores, reasons."""
+"""Endpoints that ask: lists, scores, reasons, and what items are."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
 from llmrec.decode.answers import Answers
@@ -17,7 +17,18 @@ from llmrec.serving.access import allowed, service
 from llmrec.serving.answering import Reply
 from llmrec.serving.live import Live
 from llmrec.serving.problems import document, line_of, status_of
-from llmrec.serving.schemas import Ask, Asker, Explain, ListOut, Score, ScoresOut
+from llmrec.serving.schemas import (
+    MOST_SEEN,
+    Ask,
+    Asker,
+    Explain,
+    Id,
+    ItemsOut,
+    KnownItem,
+    ListOut,
+    Score,
+    ScoresOut,
+)
 from llmrec.serving.service import Service
 
 router = APIRouter(prefix="/v1", tags=["ask"], dependencies=[Depends(allowed("ask"))])
@@ -62,6 +73,31 @@ async def explain(ask: Explain, own: Service = Depends(service)) -> StreamingRes
         ask.filters = ask.filters.model_copy(update={"only": ask.items})
     reply = await own.reply(live, ask, k=ask.k if ask.items is None else len(ask.items))
     return StreamingResponse(_reasons(own, live, ask, reply), media_type="application/x-ndjson")
+
+
+@router.get("/items")
+async def items(
+    ids: Annotated[list[Id], Query(min_length=1, max_length=MOST_SEEN, examples=[["22423", "none"]])],
+    own: Service = Depends(service),  # noqa: B008
+) -> ItemsOut:
+    """What people read of items (`?ids=22423&ids=84879`), retired ones too; the model is not asked."""
+    live, names = own.bundles.current, list(dict.fromkeys(ids))
+    catalog = live.prepared.catalog
+    known = [catalog[catalog.index(name)] for name in names if name in catalog]
+    return ItemsOut(
+        items=[
+            KnownItem(
+                item=each.id,
+                title=each.title,
+                price=each.price,
+                categories=list(each.categories),
+                retired=each.retired,
+            )
+            for each in known
+        ],
+        unknown=[name for name in names if name not in catalog],
+        bundle=live.id,
+    )
 
 
 async def _reasons(own: Service, live: Live, ask: Explain, reply: Reply) -> AsyncIterator[bytes]:

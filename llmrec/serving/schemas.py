@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 MOST_K, MOST_LISTED, MOST_HISTORY, MOST_CANDIDATES, MOST_REASONS = 1_000, 50, 1_000, 1_000, 20
 """Lengths of lists: of answers, of names in a limit, of a history, of items to score and to explain."""
+MOST_SEEN = 100
+"""Items to look up in one call: their ids stand in an address, whose length servers limit."""
 WORDS = 2_000
 """Characters of a wish."""
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -249,3 +251,40 @@ class ScoresOut(BaseModel):
     bundle: str
     mode: str
     remembered: bool
+
+
+class KnownItem(BaseModel):
+    """An item of the catalogue; a `retired` one is not recommended any more, but histories have it."""
+
+    item: str
+    title: str
+    price: float | None
+    categories: list[str]
+    retired: bool
+
+
+class ItemsOut(BaseModel):
+    """Items that were looked up, each once, as asked; `unknown` are the ids that the catalogue has not."""
+
+    items: list[KnownItem]
+    unknown: list[str]
+    bundle: str
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "item": "22423",
+                            "title": "Regency Cakestand 3 Tier",
+                            "price": 12.75,
+                            "categories": ["Baking"],
+                            "retired": False,
+                        }
+                    ],
+                    "unknown": ["none"],
+                    "bundle": "bundle@1",
+                }
+            ]
+        }
+    )

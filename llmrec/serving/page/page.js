@@ -5,6 +5,10 @@ const GOALS = [
   ["diverse", "Variety"], ["price_level", "Low prices"],
 ];
 const STEPS = ["off", "a little", "favoured", "strongly", "enforced"];
+// Events shown of a history that is given, as many as one look-up takes, and of a user.
+const SHOWN = 100, USERS_SHOWN = 30;
+// Unknown ids that are named, and the letters shown of one.
+const NAMED = 5, NAME = 40;
 const byId = (id) => document.getElementById(id);
 
 function element(name, text, className) {
@@ -18,17 +22,33 @@ async function call(method, path, body) {
   const headers = { "Content-Type": "application/json" };
   if (byId("key").value) headers.Authorization = `Bearer ${byId("key").value}`;
   const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-  const found = await response.json();
-  if (!response.ok) throw new Error(found.detail || `the service answered ${response.status}`);
+  const found = await response.json().catch(() => null);
+  if (!response.ok) throw new Error(found?.detail || `the service answered ${response.status}`);
   return found;
 }
 
 const split = (text) => text.split(/[\s,]+/).filter(Boolean);
 const words = (id) => byId(id).value.split(",").map((word) => word.trim()).filter(Boolean);
 
+// The history that was typed or pasted: item ids, or what the API takes as JSON.
+function given() {
+  const text = byId("history").value.trim();
+  if (!text.startsWith("[")) return split(text);
+  let events;
+  try {
+    events = JSON.parse(text);
+  } catch {
+    throw new Error("the history begins with [ and is no JSON list");
+  }
+  const wrong = events.findIndex((event) => typeof idOf(event) !== "string");
+  if (wrong >= 0) throw new Error(`event ${wrong + 1} of the history has no item id in quotes`);
+  return events;
+}
+const idOf = (event) => event?.item ?? event;
+
 function request(wish) {
   const body = { words: wish, k: Number(byId("k").value), why: byId("why").checked };
-  const history = split(byId("history").value);
+  const history = given();
   if (history.length || !byId("user").value.trim()) body.history = history;
   else body.user = byId("user").value.trim();
   const objective = {}, weights = {};
@@ -102,25 +122,75 @@ async function ask(event) {
   }
 }
 
-async function seeUser() {
-  const user = byId("user").value.trim(), past = byId("past"), note = byId("past-note");
-  past.replaceChildren();
-  if (!user) return void (note.textContent = "Choose a user to see what they did.");
-  try {
-    const found = await call("GET", `/v1/users/${encodeURIComponent(user)}?newest=30`);
-    for (const event of found.events.reverse()) {
-      const line = element("li");
-      line.append(element("span", event.title));
-      const time = element("time", event.time ? event.time.slice(0, 10) : "lately");
-      if (event.time) time.dateTime = event.time;
-      line.append(time);
-      past.append(line);
-    }
-    const known = Object.entries(found.profile).map(([name, value]) => `${name}: ${value}`);
-    note.textContent = [`The newest ${found.events.length}, newest first.`, ...known].join(" ");
-  } catch (error) {
-    note.textContent = error.message;
+// A line of a history; a title stays apart from what is beside it, whichever way it is written.
+function pastLine(title, time, more) {
+  const line = element("li"), named = element("span");
+  named.append(element("bdi", title));
+  for (const each of more) named.append(element("span", ` ·\u00a0${each}`, "quiet"));
+  line.append(named);
+  if (time) line.append(time);
+  return line;
+}
+
+function timeElement(iso) {
+  return Object.assign(element("time", iso.slice(0, 10)), { dateTime: iso });
+}
+
+function givenTime(seconds) {
+  const date = new Date(typeof seconds === "number" ? 1000 * seconds : NaN);
+  return Number.isNaN(date.getTime()) ? null : timeElement(date.toISOString());
+}
+
+function notKnown(ids) {
+  if (!ids.length) return [];
+  const parts = [" Not in the catalogue: "];
+  for (const id of ids.slice(0, NAMED)) {
+    const letters = [...id], short = letters.length > NAME ? `${letters.slice(0, NAME).join("")}…` : id;
+    parts.push("“", element("bdi", short), "”", ", ");
   }
+  parts.pop();
+  return [...parts, ids.length > NAMED ? ` and ${ids.length - NAMED} more.` : "."];
+}
+
+async function seeGiven() {
+  const events = given(), newest = events.slice(-SHOWN);
+  if (!newest.length) return [[], ["A history without events."]];
+  const ids = new URLSearchParams([...new Set(newest.map(idOf))].map((id) => ["ids", id]));
+  const found = await call("GET", `/v1/items?${ids}`);
+  const items = new Map(found.items.map((item) => [item.item, item]));
+  const known = newest.filter((event) => items.has(idOf(event)));
+  const lines = known.reverse().map((event) => {
+    const item = items.get(idOf(event));
+    return pastLine(item.title, givenTime(event.time), [event.type, item.retired && "retired"].filter(Boolean));
+  });
+  return [lines, [`${known.length} of ${events.length} events, newest first.`, ...notKnown(found.unknown)]];
+}
+
+async function seeUser() {
+  const user = byId("user").value.trim();
+  if (!user) return [[], ["Choose a user or paste a history to see it here."]];
+  const found = await call("GET", `/v1/users/${encodeURIComponent(user)}?newest=${USERS_SHOWN}`);
+  const lines = found.events.reverse().map((event) => {
+    return pastLine(event.title, event.time ? timeElement(event.time) : element("time", "lately"), []);
+  });
+  const known = Object.entries(found.profile).map(([name, value]) => `${name}: ${value}`);
+  return [lines, [[`The newest ${lines.length}, newest first.`, ...known].join(" ")]];
+}
+
+// What is asked with is shown: a history that was given goes before the user. Late answers are dropped.
+let turns = 0;
+async function seePast() {
+  const turn = ++turns;
+  let lines = [], note;
+  try {
+    [lines, note] = await (byId("history").value.trim() ? seeGiven() : seeUser());
+  } catch (error) {
+    note = [error.message];
+  }
+  if (turn !== turns) return;
+  byId("past").replaceChildren(...lines);
+  byId("past").tabIndex = lines.length ? 0 : -1;
+  byId("past-note").replaceChildren(...note);
 }
 
 async function listUsers() {
@@ -138,12 +208,20 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 function literal(value) {
   if (value === true) return "True";
   if (value === false) return "False";
+  if (value === null) return "None";
   if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
   if (typeof value !== "object") return JSON.stringify(value);
   return `{${Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${literal(each)}`).join(", ")}}`;
 }
 
-async function copy(text) {
+async function copy(write) {
+  let text;
+  for (const name of ["problem", "copied"]) byId(name).textContent = "";
+  try {
+    text = write();
+  } catch (error) {
+    return void (byId("problem").textContent = error.message);
+  }
   try {
     await navigator.clipboard.writeText(text);
   } catch {
@@ -160,14 +238,14 @@ async function copy(text) {
 function asCurl() {
   const key = byId("key").value ? ` -H 'Authorization: Bearer YOUR_KEY'` : "";
   const body = quoted(JSON.stringify(request(byId("wish").value.trim())));
-  copy(`curl -s ${location.origin}/v1/recommend -H 'Content-Type: application/json'${key} -d ${body}`);
+  return `curl -s ${location.origin}/v1/recommend -H 'Content-Type: application/json'${key} -d ${body}`;
 }
 
 function asPython() {
   const key = byId("key").value ? `, key="YOUR_KEY"` : "";
   const body = Object.entries(request(byId("wish").value.trim())).map(([name, value]) => `${name}=${literal(value)}`);
-  copy(`from llmrec.serving.client import Client\n\nwith Client("${location.origin}"${key}) as client:\n` +
-    `    print(client.recommend(${body.join(", ")}))\n`);
+  return `from llmrec.serving.client import Client\n\nwith Client("${location.origin}"${key}) as client:\n` +
+    `    print(client.recommend(${body.join(", ")}))\n`;
 }
 
 for (const [name, label] of GOALS) {
@@ -183,9 +261,13 @@ for (const [name, label] of GOALS) {
   byId("goals").append(row);
 }
 byId("form").addEventListener("submit", ask);
-byId("user").addEventListener("change", seeUser);
+for (const name of ["user", "history", "key"]) byId(name).addEventListener("change", seePast);
+byId("history").addEventListener("input", (event) => {
+  // Half an id says nothing, so what is typed is looked up when the field is left.
+  if (["insertFromPaste", "insertFromDrop"].includes(event.inputType)) seePast();
+});
 byId("user").addEventListener("input", listUsers);
 byId("key").addEventListener("change", listUsers);
-byId("curl").addEventListener("click", asCurl);
-byId("python").addEventListener("click", asPython);
+byId("curl").addEventListener("click", () => copy(asCurl));
+byId("python").addEventListener("click", () => copy(asPython));
 listUsers();
