@@ -142,6 +142,16 @@ def script_of() -> Iterator[Callable[[str], ModuleType]]:
 
 
 @pytest.fixture
+def own_threads() -> Iterator[None]:
+    """For scripts that say how many threads torch has: afterwards it has as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:

@@ -1,6 +1,6 @@
 """The benchmarks of search and of many wishes run on a tiny bundle, and write what they promise."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
+from pages import table_after
 
 from llmrec.errors import LlmrecError
 from llmrec.files import read_json
@@ -19,13 +19,7 @@ from llmrec.retrieve.storage import open_vectors
 Script = Callable[[str], ModuleType]
 SIZE, USERS = 1_200, 6
 
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """The scripts set how many threads torch has."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("own_threads")
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +32,6 @@ def searched(script_of: Script, tiny_bundle: Path, tmp_path_factory: pytest.Temp
 
 def command(bundle: Path, out: Path, *sizes: int) -> list[str]:
     return [str(bundle), "--out", str(out), "--sizes", ",".join(map(str, sizes)), "--users", str(USERS)]
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def table_after(text: str, head: str) -> list[list[str]]:
-    """The rows of the first Markdown table behind the line that begins with `head`."""
-    lines = iter(text[text.index(head) :].splitlines())
-    next(line for line in lines if line.startswith("|---"))
-    rows = []
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        rows.append(cells(line))
-    return rows
 
 
 def test_search_measures_every_kind_against_exact_lists(script_of: Script, searched: Path) -> None:
