@@ -6,7 +6,7 @@ A share of the items is held out with all their events; the model is fitted on t
 its own in OUT), the items are added, and every question of the validation and test folds whose answer is one
 of them is asked, with seen items left out. Repeated for each `--seeds` (which draw the items), each way to
 train (`--parts`, `--dropout`; for codes with and without alignment tasks) and each stand-in for the id part,
-which a model of codes has none of. A run that was stopped goes on.
+which a model of codes has none of. A run that was stopped goes on, with the same recipe, share and folds.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from same_settings import check_settings
 
 from llmrec.baselines.popularity import Popularity
 from llmrec.bundle import Bundle
@@ -218,6 +219,8 @@ def with_new(
 def measure_draw(recipe: Recipe, whole: Prepared, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """All rows of one draw of items; those that an earlier run kept are not measured again."""
     folder = arguments.out / f"draw-{seed}"
+    asked_with = {"recipe": as_values(recipe), "share": arguments.share, "folds": arguments.folds}
+    check_settings(folder, asked_with)
     items = hold_out(whole, arguments.share, seed, folder)
     folds = arguments.folds.split(",")
     new = [each for each in questions_of(whole, recipe.split, folds) if each.target in set(items)]
@@ -275,7 +278,7 @@ def page(draws: Sequence[dict[str, Any]]) -> str:
     return table(("", *head, f"known answers, {METRICS[0]}"), lines)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Hold out, fit, add, ask, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -293,18 +296,18 @@ def main() -> None:
     parser.add_argument("--id-parts", default=",".join(ID_PARTS))
     parser.add_argument("--strength", default="0,0.5,1", help="values for neighbours, with commas")
     parser.add_argument("--threads", type=int, help="of torch; default: its own choice")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    recipe = load_recipe(arguments.recipe)
+    given = parser.parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    recipe = load_recipe(given.recipe)
     recipe = replace(
         recipe,
-        data=arguments.data or recipe.data,
-        layers=arguments.layers or recipe.layers,
-        train=replace(recipe.train, epochs=arguments.epochs or recipe.train.epochs),
+        data=given.data or recipe.data,
+        layers=given.layers or recipe.layers,
+        train=replace(recipe.train, epochs=given.epochs or recipe.train.epochs),
     )
-    whole = prepared_data(recipe, arguments.out / "whole")
-    draws = [measure_draw(recipe, whole, int(seed), arguments) for seed in arguments.seeds.split(",")]
+    whole = prepared_data(recipe, given.out / "whole")
+    draws = [measure_draw(recipe, whole, int(seed), given) for seed in given.seeds.split(",")]
     asked = sum(draw["questions"] for draw in draws)
     print(f"{draws[0]['items']} of {len(whole.catalog)} items held out, {asked} questions\n\n{page(draws)}")
 

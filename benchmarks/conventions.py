@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from llmrec.progress import note
 SHOWN = ("recall@10", "ndcg@10")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Ask, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[20, 50])
     parser.add_argument("--fold", default="test")
     parser.add_argument("--seed", type=int, default=0, help="of the questions that are drawn")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     bundle = CodeBundle(options.bundle)
     cases = questions(bundle.prepared, bundle.recipe.split, options.fold)
     drawn = np.sort(np.random.default_rng(options.seed).permutation(len(cases))[: options.questions])

@@ -21,11 +21,14 @@ from llmrec.data.events import History
 from llmrec.decode.contract import Filters, Request
 from llmrec.engines.contract import Branching
 from llmrec.engines.transformers import TransformersEngine
+from llmrec.errors import LlmrecError
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.model.attention import attention_inputs
 from llmrec.verbalize.wishes import WishMaker
 
 EVENTS, WISHES, K = 50, (1, 4, 16), 10
+DRAWS = 50 * max(WISHES)
+"""Wishes drawn for a user until there are enough different ones."""
 ALONE, BATCH = "one by one", "batch of whole prompts"
 PACKED, CACHED = "tails packed behind one head", "keys and values of the head kept"
 
@@ -94,17 +97,22 @@ def questions(bundle: Bundle, users: int) -> list[list[Request]]:
     histories, rng = bundle.prepared.histories, np.random.default_rng(0)
     maker = WishMaker(bundle.catalog, bundle.templates)
     found = []
-    for user in np.flatnonzero(np.diff(histories.offsets) >= EVENTS)[:users].tolist():
+    for user in np.flatnonzero(np.diff(histories.offsets) >= EVENTS).tolist():
         past = histories.history(user)[-EVENTS:]
-        words = wishes_of(maker, past, rng)
-        found.append([Request(past, each, filters=Filters(exclude_seen=True)) for each in words])
+        words = wishes_of(maker, past, rng) if len(found) < users else []
+        if len(words) == max(WISHES):
+            found.append([Request(past, each, filters=Filters(exclude_seen=True)) for each in words])
+    if not found:
+        raise LlmrecError(f"no user of {bundle.prepared.name} has {EVENTS} events and a last one to wish for")
     return found
 
 
 def wishes_of(maker: WishMaker, history: History, rng: np.random.Generator) -> list[str]:
-    """Different wishes that the last event fulfils."""
+    """Different wishes that the last event fulfils; too few where its item says little of itself."""
     found: dict[str, None] = {}
-    while len(found) < max(WISHES):
+    for _ in range(DRAWS):
+        if len(found) == max(WISHES):
+            break
         objective = maker.draw(history[-1], history[:-1], rng)
         if objective is not None:
             found[maker.say(objective, rng)] = None
@@ -136,7 +144,7 @@ def row(seconds: dict[str, np.ndarray], users: int) -> list[str]:
     return cells
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table of milliseconds and savings."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -145,13 +153,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--users", type=int, default=5, help="Users asked for, all in every round.")
-    arguments = parser.parse_args()
-    bundle = Bundle(arguments.bundle)
+    given = parser.parse_args(arguments)
+    bundle = Bundle(given.bundle)
     own = bundle.engine()
     recommenders = {PACKED: LanguageRecommender(bundle, own)}
     for name, kind in ((BATCH, BatchEngine), (CACHED, CachingEngine)):
         recommenders[name] = LanguageRecommender(bundle, kind(own.model, own.new_rows, own.base))
-    users = questions(bundle, arguments.users)
+    users = questions(bundle, given.users)
     prompts = [recommenders[PACKED].prompt(request) for requests in users for request in requests]
     tokens = bundle.tokens()
     head, tail = (
@@ -164,7 +172,7 @@ def main() -> None:
     )
     names = " | ".join(f"{name}, ms | saving" for name in (BATCH, CACHED, PACKED))
     print(f"| threads | wishes | {ALONE}, ms | {names} | lists equal |\n|{'---:|' * 9}---|")
-    for threads in arguments.threads:
+    for threads in given.threads:
         torch.set_num_threads(threads)
         for count in WISHES:
             asked = [requests[:count] for requests in users]
@@ -172,7 +180,7 @@ def main() -> None:
             ways |= {
                 name: partial(lists_of_all, recommenders[name], asked) for name in (BATCH, CACHED, PACKED)
             }
-            seconds, equal = measured(ways, arguments.rounds)
+            seconds, equal = measured(ways, given.rounds)
             cells = " | ".join(row(seconds, len(asked)))
             print(f"| {threads} | {count} | {cells} | {'yes' if equal else 'NO'} |", flush=True)
 

@@ -22,6 +22,7 @@ from llmrec.bundle import Bundle
 from llmrec.decode.contract import Request
 from llmrec.decode.understand import understand
 from llmrec.engines.transformers import TransformersEngine
+from llmrec.errors import LlmrecError
 from llmrec.language_recommender import LanguageRecommender
 from llmrec.model.adapters import merge
 from llmrec.model.assemble import new_model
@@ -54,6 +55,8 @@ def requests_of(bundle: Bundle, lexicon: Lexicon, count: int) -> list[Request]:
     histories, rng = bundle.prepared.histories, np.random.default_rng(0)
     maker = WishMaker(bundle.catalog, bundle.templates, lexicon)
     users = np.flatnonzero(np.diff(histories.offsets) >= EVENTS)
+    if not len(users):
+        raise LlmrecError(f"no user of {bundle.prepared.name} has {EVENTS} events")
     found: list[Request] = []
     for user in np.resize(users, 4 * count).tolist():
         past = histories.history(user)[-EVENTS:]
@@ -94,7 +97,7 @@ def measured(
     return 1000 * np.array(taken)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,24 +108,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--layers", type=int, help="Time this many layers of the base, untrained.")
     parser.add_argument("--requests", type=int, default=60)
-    arguments = parser.parse_args()
-    bundle = Bundle(arguments.bundle)
-    given = arguments.layers
-    recommender = LanguageRecommender(bundle) if given is None else of_depth(bundle, given)
+    given = parser.parse_args(arguments)
+    bundle = Bundle(given.bundle)
+    recommender = LanguageRecommender(bundle) if given.layers is None else of_depth(bundle, given.layers)
+    setting = recommender.setting if given.layers is None else f"first {given.layers} layers, untrained"
     lexicon = Lexicon.of(bundle.prepared)
-    requests = requests_of(bundle, lexicon, arguments.requests)
+    requests = requests_of(bundle, lexicon, given.requests)
     count = bundle.tokens().count
     tokens = np.mean([count(recommender.prompt(request)) for request in requests])
     print(
-        f"{recommender.setting if given is None else f'first {given} layers, untrained'}; "
-        f"{len(requests)} requests of {EVENTS} events and a wish, on average "
+        f"{setting}; {len(requests)} requests of {EVENTS} events and a wish, on average "
         f"{tokens:.0f} tokens. Milliseconds: p50 / p95, and in brackets p50 of processor time.\n\n"
         "| items | search | threads | prefill | search | total | search of total |\n"
         "|---:|---|---:|---:|---:|---:|---:|"
     )
-    for items in arguments.items:
-        for name, search in searches_of(arguments.search / str(items)).items():
-            for threads in arguments.threads:
+    for items in given.items:
+        for name, search in searches_of(given.search / str(items)).items():
+            for threads in given.threads:
                 torch.set_num_threads(threads)
                 measured(
                     recommender, lexicon, search, requests

@@ -4,7 +4,8 @@ Run: python benchmarks/public.py PREPARED [PREPARED ...] [--recipe FILE] [--seed
      [--baselines sasrec,ease] [--jobs 1]
 
 Leave-last-out, the whole catalogue ranked, with seen items left out and without, hits counted on items. A
-bundle, and a report, that is there is not made again; a fit that was stopped goes on. DIR gets report.json
+bundle, and a report, that is there is not made again; a fit that was stopped goes on. DIR must be another one
+for another recipe. It gets report.json
 with all rows, and report.md with mean and standard deviation over the seeds. With --jobs so many fits run at
 a time, each in a process: for a GPU, which one small model leaves idle most of the time.
 """
@@ -21,6 +22,7 @@ from typing import Any
 from llmrec.codes.bundle import open_bundle
 from llmrec.config import changed, load_recipe
 from llmrec.data.prepared import Prepared
+from llmrec.errors import LlmrecError
 from llmrec.evaluate.environment import environment
 from llmrec.evaluate.page import table
 from llmrec.evaluate.report import read_report, write_report
@@ -34,16 +36,25 @@ FIGURES = ("recall@5", "recall@10", "recall@20", "ndcg@5", "ndcg@10", "ndcg@20")
 def rows_of(
     prepared: Path, recipe: Path, seed: int, baselines: Sequence[str], out: Path
 ) -> list[dict[str, Any]]:
-    """Rows of one set and one seed, made where they are not there yet."""
+    """Rows of one set and one seed, made where they are not there yet.
+
+    Raises `LlmrecError` where a bundle of another recipe is there, or a report without one of the baselines.
+    """
     name = Prepared(prepared).name
     place = out / name / f"seed-{seed}"
-    report = place / "evaluation" / "report.json"
+    report, bundle = place / "evaluation" / "report.json", place / "bundle"
+    wanted = changed(load_recipe(recipe), str(prepared), str(bundle), seed)
+    if (bundle / "manifest.json").is_file():
+        # A copy of a bundle from another machine names paths of that one.
+        if changed(open_bundle(bundle).recipe, wanted.data, wanted.out) != wanted:
+            raise LlmrecError(f"{bundle} was made by another recipe: choose another --out")
+    elif not report.is_file():
+        finetune(wanted)
     if not report.is_file():
-        bundle = place / "bundle"
-        if not (bundle / "manifest.json").is_file():
-            finetune(changed(load_recipe(recipe), str(prepared), str(bundle), seed))
         measure(open_bundle(bundle), place / "evaluation", baselines, wish_questions=0, seed=seed)
     found: list[dict[str, Any]] = read_report(report)["rows"]
+    if missing := sorted(set(baselines) - {row["model"] for row in found}):
+        raise LlmrecError(f"{report} was made without {', '.join(missing)}: remove it to measure again")
     return found
 
 
@@ -76,7 +87,7 @@ def all_rows(work: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[list[dict[s
         pool.shutdown(cancel_futures=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, measure, and write the table after each bundle."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("prepared", type=Path, nargs="+")
@@ -85,7 +96,7 @@ def main() -> None:
     parser.add_argument("--baselines", default="popularity,sequential-rules,sasrec")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "runs/public")))
     parser.add_argument("--jobs", type=int, default=1, help="fits at a time")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     baselines = [name for name in options.baselines.split(",") if name]
     rows: list[dict[str, Any]] = []
     work = [

@@ -10,6 +10,7 @@ the whole catalogue, with seen items left out and without. A run that was stoppe
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ def row_of(recipe: Recipe, most: int, kept: Path) -> dict[str, str]:
     if not (Path(recipe.out) / "manifest.json").is_file():
         finetune(recipe)
     bundle = CodeBundle(Path(recipe.out))
+    if bundle.recipe != recipe:
+        raise LlmrecError(f"{bundle.directory} was made by another recipe: choose another --out")
     training, ids = bundle.manifest["training"], bundle.ids()
     source = VectorSettings(
         recipe.codes.vectors, recipe.items.text_encoder, recipe.split, weight=recipe.codes.weight
@@ -106,7 +109,7 @@ def row_of(recipe: Recipe, most: int, kept: Path) -> dict[str, str]:
     return row
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train one model for each quantiser, and write the table after each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -118,7 +121,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     name = Prepared(options.prepared).name
     rows = []
     for kind in options.only:

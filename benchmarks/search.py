@@ -10,8 +10,8 @@ smaller catalogue is the beginning of a larger one, and the same seed gives the 
 the indexes are the same every time, too, and so are all figures but times.
 
 Each size has a folder in DIR with its rows (float16, memory-mapped), its indexes, the exact lists, and one
-file of results a kind of index; what is there is not made again, so that an interrupted run goes on. Then
-report.md and search.svg are written for all sizes in DIR.
+file of results a kind of index; what is there is not made again, so that an interrupted run goes on, but
+not with other rows of V, users or seed. Then report.md and search.svg are written for all sizes in DIR.
 
 Times are of single requests, one after another, in three passes over all users: the fastest of a request's
 three counts, so that other work of the machine does not.
@@ -20,17 +20,18 @@ three counts, so that other work of the machine does not.
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
+from same_settings import check_settings
 
 from llmrec.decode.contract import Request
 from llmrec.evaluate.environment import environment
@@ -208,9 +209,15 @@ def _build(vectors: Path, directory: Path, kind: str, threads: int) -> dict[str,
     return {
         "seconds": time.monotonic() - start,
         "cpu_seconds": time.process_time() - processor,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": _most_memory(),
         "threads": threads,
     }
+
+
+def _most_memory() -> int:
+    """Bytes that this process had at most; `ru_maxrss` would count the process that started it, too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def run_size(
@@ -332,7 +339,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run all sizes and write the report."""
     from llmrec.bundle import Bundle
 
@@ -346,11 +353,13 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="Threads that build; one request has one.")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     bundle = Bundle(given.bundle)
-    queries = user_vectors(bundle, given.users, given.out / "users.npy")
     real = np.array(bundle.item_matrix(), dtype=np.float32)
+    drawn_from = {"rows": sha256(real.tobytes()).hexdigest(), "users": given.users, "seed": given.seed}
+    check_settings(given.out, drawn_from)
+    queries = user_vectors(bundle, given.users, given.out / "users.npy")
     kinds = [kind for kind in given.kinds.split(",") if kind]
     for items in sorted(int(size) for size in given.sizes.split(",")):
         folder = given.out / str(items)

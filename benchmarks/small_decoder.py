@@ -181,7 +181,7 @@ def quality(place: Path, fold: str, count: int, epochs: int, settings: SmallDeco
         print(f"| {name} | {shown} | {taken:.0f} |", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--states", type=int, default=4)
     parser.add_argument("--width", type=int, default=192)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     settings = SmallDecoderSettings(given.states, given.width)
     torch.set_num_threads(1)
     if given.what == "latency":

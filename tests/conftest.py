@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -130,6 +131,24 @@ def server_of() -> Iterator[Callable[[str], Any]]:
         if server is not None:
             server.stop()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def script_of() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a script of benchmarks/ by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+        yield importlib.import_module
+
+
+@pytest.fixture
+def own_threads() -> Iterator[None]:
+    """For scripts that say how many threads torch has: afterwards it has as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -44,13 +44,14 @@ NEW: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A bundle with each kind of adapter, and one of texts alone; read only."""
+    """A bundle with each kind of adapter, and those of texts and of ids alone; read only."""
     folder = tmp_path_factory.mktemp("bundles")
     base = save_checkpoint("llama", folder / "base")
     shop = tiny_prepared(folder / "shop", users=12)
     recipes = {a["kind"]: tiny_recipe(shop.directory, folder / a["kind"], base, adapter=a) for a in ADAPTERS}
-    items = {"inner": 8, "text_encoder": "hash", "parts": "text_only"}
-    recipes["text_only"] = tiny_recipe(shop.directory, folder / "texts", base, items=items)
+    for parts in ("text_only", "id_only"):
+        items = {"inner": 8, "text_encoder": "hash", "parts": parts}
+        recipes[parts] = tiny_recipe(shop.directory, folder / parts, base, items=items)
     return {kind: fit(recipe).directory for kind, recipe in recipes.items()}
 
 
@@ -71,7 +72,7 @@ def scores(directory: Path, asked: list[Request]) -> np.ndarray:
     return LanguageRecommender(Bundle(directory)).scores(asked)
 
 
-@pytest.mark.parametrize("kind", ["lora", "prompt", "full", "none", "text_only"])
+@pytest.mark.parametrize("kind", ["lora", "prompt", "full", "none", "text_only", "id_only"])
 def test_new_items_leave_the_others_as_they_were(made: dict[str, Path], kind: str, tmp_path: Path):
     """Ids of queries and soft prompts stand behind those of items: all that follows must shift with them."""
     directory = Path(shutil.copytree(made[kind], tmp_path / "bundle"))
