@@ -90,9 +90,7 @@ def replace_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(lambda: _empty_file(path), lambda made: made.unlink(missing_ok=True)) as temporary:
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            _open_up(temporary)
             temporary.replace(path)
     except Exception as error:
         refusal = _refusal(error)
@@ -121,9 +119,7 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(lambda: _empty_directory(path), lambda made: _clear(made, path)) as temporary:
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o777 & ~umask)
+            _open_up(temporary)
             if not (path.exists() and _exchange(temporary, path)):
                 if path.exists():
                     path.rename(_aside(temporary))
@@ -133,6 +129,22 @@ def replace_directory(path: Path, overwrite: bool = True) -> Iterator[Path]:
         if refusal is None:
             raise
         raise _explain(refusal, path) from error
+
+
+def _open_up(made: Path) -> None:
+    """Give what was made, and all in it, at least the modes that new files and directories usually get.
+
+    Temporary names are made for their owner alone, and so are the files of safetensors.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in (made, *(made.rglob("*") if made.is_dir() else ())):
+        if not path.is_symlink():
+            usual = (0o777 if path.is_dir() else 0o666) & ~umask
+            mode = path.stat().st_mode & 0o7777
+            if mode | usual != mode:
+                with contextlib.suppress(PermissionError):  # a link to what is another user's
+                    path.chmod(mode | usual)
 
 
 def _empty_directory(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Files and directories that are replaced as a whole, wherever an interrupt hits."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -8,7 +9,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from llmrec.files import replace_directory, replace_file
 
@@ -75,3 +78,27 @@ def test_the_first_directory_interrupted_leaves_nothing(
     with pytest.raises(KeyboardInterrupt), replace(tmp_path / "new"):
         signal.raise_signal(signal.SIGINT)
     assert not list(tmp_path.iterdir())
+
+
+def test_everyone_may_read_who_may_read_new_files(tmp_path: Path):
+    """Also what a library wrote for its owner alone: bundles are served by other users than who trains."""
+    with replace_directory(tmp_path / "made") as temporary:
+        (temporary / "inner").mkdir(mode=0o700)
+        save_file({"a": np.zeros(1)}, temporary / "inner" / "a.safetensors")
+        (temporary / "own").touch(mode=0o600)
+        (temporary / "tool").touch(mode=0o755)
+    with replace_file(tmp_path / "file") as temporary:
+        save_file({"a": np.zeros(1)}, temporary)
+    umask = os.umask(0)
+    os.umask(umask)
+    modes = {
+        path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")
+    }
+    assert modes == {
+        "made": 0o777 & ~umask,
+        "made/inner": 0o777 & ~umask,
+        "made/inner/a.safetensors": 0o666 & ~umask,
+        "made/own": 0o666 & ~umask,
+        "made/tool": 0o755 | 0o666 & ~umask,
+        "file": 0o666 & ~umask,
+    }
