@@ -26,21 +26,10 @@ def ray_batch(
 ) -> None:
     """Answer a file of requests as `llmrec batch` does, by several processes of a Ray cluster."""
     _require("llmrec ray-batch")
-    from rich.console import Console
-
     from llmrec.serving.on_ray.batch import Actors, run_batch_on_ray
 
-    with Console(stderr=True).status("opening the bundle") as shown:
-        count = run_batch_on_ray(
-            bundle,
-            requests,
-            out,
-            tuple(mode or ()),
-            together,
-            Actors(actors, cpus, gpus, engine),
-            address,
-            lambda done, rate: shown.update(f"{done:,} answers, {rate:,.1f} a second"),
-        )
+    given = Actors(actors, cpus, gpus, engine)
+    count = run_batch_on_ray(bundle, requests, out, tuple(mode or ()), together, given, address)
     typer.echo(f"wrote {out}: {count:,} answers")
 
 

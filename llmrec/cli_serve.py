@@ -62,20 +62,9 @@ def batch(
     from llmrec.errors import require_extra
 
     require_extra("serve", ["fastapi", "prometheus_client"], "llmrec batch")
-    from rich.console import Console
-
     from llmrec.serving.batch_file import run_batch
 
-    with Console(stderr=True).status("opening the bundle") as shown:
-        count = run_batch(
-            bundle,
-            requests,
-            out,
-            tuple(mode or ()),
-            together,
-            lambda done, rate: shown.update(f"{done:,} answers, {rate:,.1f} a second"),
-            engine,
-        )
+    count = run_batch(bundle, requests, out, tuple(mode or ()), together, engine)
     typer.echo(f"wrote {out}: {count:,} answers")
 
 

@@ -40,7 +40,9 @@ def test_a_file_is_answered_as_batch_does(
     expected = plain.read_text().splitlines(keepends=True)
     out.write_text("".join(expected[:3]) + expected[3][:20])  # as after a kill
     command = ("ray-batch", requests, "--bundle", tiny_bundle, "--out", out, "--together", "3")
-    assert run(*command)[:2] == (0, f"wrote {out}: 16 answers\n")
+    code, said, error = run(*command)
+    assert (code, said) == (0, f"wrote {out}: 16 answers\n")
+    assert "answers: 13/13, a second " in error  # three were there
     assert out.read_text().splitlines(keepends=True) == expected
     assert run(*command)[0] == 0 and out.read_text() == "".join(expected)
     code, _, error = run("ray-batch", requests, "--bundle", tmp_path, "--out", tmp_path / "none.jsonl")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,7 +41,6 @@ def run_batch_on_ray(
     together: int = 32,
     actors: Actors | None = None,
     address: str = LOCAL,
-    say: Callable[[int, float], None] = lambda count, rate: None,
 ) -> int:
     """`batch_file.run_batch` by some processes of a cluster, each with the bundle open.
 
@@ -57,7 +56,7 @@ def run_batch_on_ray(
 
     with cluster(address, actors.count * actors.cpus):
         try:
-            return write_answers(requests, out, answers, say)
+            return write_answers(requests, out, answers)
         except RayError as error:
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise LlmrecError(f"Ray failed, run again to go on: {said}") from error
