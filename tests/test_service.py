@@ -6,8 +6,10 @@ import asyncio
 import inspect
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -20,6 +22,7 @@ from llmrec.serving.client import AsyncClient, Client, ServiceError
 from llmrec.serving.metrics import Metrics
 from llmrec.serving.people import merged
 from llmrec.serving.problems import Refused
+from llmrec.versions import link_tree
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +233,34 @@ def test_items_change_while_it_answers(tiny_bundle: Path, tmp_path: Path):
     assert failures == []
     with served(bundle) as again:
         assert again.http.get("/v1/bundles").json()["answers"]["log"] == 4
+
+
+def test_another_bundle_is_loaded_by_its_name(tiny_bundle: Path, tmp_path: Path, run: Callable[..., Any]):
+    """Beside the one that answers, which goes on until it is told to switch, and again after a rollback."""
+    bundle, other, ids = copied(tiny_bundle, tmp_path), tmp_path / "other", tmp_path / "ids"
+    link_tree(tiny_bundle, other)
+    ids.write_text("22423\n")
+    assert run("items", "retire", other, ids)[0] == 0  # so that one can tell which of them answers
+    with served(bundle) as running:
+
+        def answered() -> tuple[str, int]:
+            listed = running.ask(history=[], k=1000)
+            return listed["bundle"], len(listed["items"])
+
+        assert answered() == ("bundle@1", 61)
+        loaded = running.post("/v1/bundles", {"name": "other"}).json()
+        assert (loaded["id"], loaded["version"], loaded["modes"]) == ("other@2", 2, ["retrieve"])
+        known = running.http.get("/v1/bundles").json()
+        assert known["answers"]["id"] == "bundle@1"
+        assert [each["id"] for each in known["loaded"]] == ["bundle@1", "other@2"]
+        assert answered() == ("bundle@1", 61)
+        assert running.post("/v1/bundles/switch", {"id": "other@2"}).json() == loaded
+        assert answered() == ("other@2", 60)
+        assert running.post("/v1/bundles/rollback", None).json()["id"] == "bundle@1"
+        assert answered() == ("bundle@1", 61)
+        older = running.post("/v1/bundles", {"name": "other", "version": 1, "switch": True}).json()
+        assert older["id"] == "other@1" and answered() == ("other@1", 61)
+        assert "llmrec_bundle_version 1.0" in running.http.get("/metrics").text
 
 
 def test_a_store_is_replayed(tiny_bundle: Path, tmp_path: Path):
