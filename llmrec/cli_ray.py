@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmrec.cli_serve import EngineOption
+from llmrec.cli_engines import EngineOption
 
 Address = Annotated[
     str, typer.Option(help="A cluster of Ray, or auto; local: this machine, for as long as this runs.")

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
+from llmrec.cli_engines import EngineOption
+
 keys = typer.Typer(no_args_is_help=True, help="API keys of a service: make them, list them, revoke them.")
 
-EngineOption = Annotated[
-    str, typer.Option(help="What runs the model: transformers, vllm, or auto (docs/engines.md).")
-]
 KeysPath = Annotated[Path, typer.Argument(help="The file of keys; only hashes are in it.")]
 
 

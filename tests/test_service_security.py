@@ -82,7 +82,6 @@ def test_hostile_users_and_chats(service: Served):
 def test_hostile_items(tiny_bundle: Path, tmp_path: Path):
     """Titles of items are texts: they lift no limit and write no control token into a prompt."""
     texts = [text for text in (*HOSTILE, *(f"a red bag {text}" for text in INJECTIONS)) if text.strip()]
-    texts = [text for text in texts if "\x00" not in text]
     assert len(texts) >= 100
     rows = [
         {"id": f"hostile {at}", "title": text[:200], "price": 5 + at, "text": text}
