@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 EXTRAS_demo := train
 EXTRAS_dev := train,serve,dev
-EXTRAS_vllm := train,serve-cpu,dev
+EXTRAS_vllm := train,serve,serve-cpu,dev
 EXTRAS_ray := train,serve,ray,dev
 
 .PHONY: demo test test-vllm test-ray lint clean

@@ -5,6 +5,11 @@ from typing import Annotated
 
 import typer
 
+EngineOption = Annotated[
+    str, typer.Option(help="What runs the model: transformers, vllm, or auto (docs/engines.md).")
+]
+"""Of whatever goes on answering."""
+
 
 def export(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from llmrec.cli_engines import EngineOption
+
 Address = Annotated[
     str, typer.Option(help="A cluster of Ray, or auto; local: this machine, for as long as this runs.")
 ]
@@ -21,26 +23,15 @@ def ray_batch(
     actors: Annotated[int, typer.Option(min=1, help="Processes that answer, each with the bundle open.")] = 2,
     cpus: Annotated[float, typer.Option(min=0.01, help="CPUs of the cluster for each.")] = 1.0,
     gpus: Annotated[float, typer.Option(min=0.0, help="GPUs likewise.")] = 0.0,
-    engine: Annotated[str, typer.Option(help="As `llmrec serve`.")] = "transformers",
+    engine: EngineOption = "auto",
     address: Address = "local",
 ) -> None:
     """Answer a file of requests as `llmrec batch` does, by several processes of a Ray cluster."""
     _require("llmrec ray-batch")
-    from rich.console import Console
-
     from llmrec.serving.on_ray.batch import Actors, run_batch_on_ray
 
-    with Console(stderr=True).status("opening the bundle") as shown:
-        count = run_batch_on_ray(
-            bundle,
-            requests,
-            out,
-            tuple(mode or ()),
-            together,
-            Actors(actors, cpus, gpus, engine),
-            address,
-            lambda done, rate: shown.update(f"{done:,} answers, {rate:,.1f} a second"),
-        )
+    given = Actors(actors, cpus, gpus, engine)
+    count = run_batch_on_ray(bundle, requests, out, tuple(mode or ()), together, given, address)
     typer.echo(f"wrote {out}: {count:,} answers")
 
 
@@ -51,6 +42,7 @@ def ray_serve(
     target: Annotated[float, typer.Option(help="Requests under way that one replica should have.")] = 8.0,
     cpus: Annotated[float, typer.Option(help="CPUs that Ray sets apart for a replica.")] = 1.0,
     gpus: Annotated[float, typer.Option(help="GPUs likewise; for --engine vllm.")] = 0.0,
+    delay: Annotated[float, typer.Option(help="Seconds of more requests before another starts.")] = 30.0,
     host: Annotated[str, typer.Option(help="Where to listen; other machines need --keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
     store: Annotated[
@@ -58,7 +50,7 @@ def ray_serve(
     ] = "",
     keys: Annotated[Path | None, typer.Option(help="Ask for API keys of this file.")] = None,
     mode: Annotated[list[str] | None, typer.Option(help="Modes to serve, the first by default.")] = None,
-    engine: Annotated[str, typer.Option(help="As `llmrec serve`.")] = "transformers",
+    engine: EngineOption = "auto",
     address: Address = "local",
 ) -> None:
     """Answer over HTTP as `llmrec serve` does, by replicas in a Ray cluster; serve/README.md."""
@@ -68,7 +60,7 @@ def ray_serve(
 
     serve_on_ray(
         ServiceSettings(bundle, host, port, store, keys, tuple(mode or ()), engine=engine),
-        Scale(replicas, most or replicas, target, cpus, gpus),
+        Scale(replicas, most or replicas, target, cpus, gpus, delay),
         address,
     )
 

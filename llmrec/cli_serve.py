@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
+from llmrec.cli_engines import EngineOption
+
 keys = typer.Typer(no_args_is_help=True, help="API keys of a service: make them, list them, revoke them.")
 
-EngineOption = Annotated[
-    str, typer.Option(help="What runs the model: transformers, vllm, or auto (docs/engines.md).")
-]
 KeysPath = Annotated[Path, typer.Argument(help="The file of keys; only hashes are in it.")]
 
 
@@ -62,20 +61,9 @@ def batch(
     from llmrec.errors import require_extra
 
     require_extra("serve", ["fastapi", "prometheus_client"], "llmrec batch")
-    from rich.console import Console
-
     from llmrec.serving.batch_file import run_batch
 
-    with Console(stderr=True).status("opening the bundle") as shown:
-        count = run_batch(
-            bundle,
-            requests,
-            out,
-            tuple(mode or ()),
-            together,
-            lambda done, rate: shown.update(f"{done:,} answers, {rate:,.1f} a second"),
-            engine,
-        )
+    count = run_batch(bundle, requests, out, tuple(mode or ()), together, engine)
     typer.echo(f"wrote {out}: {count:,} answers")
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +27,40 @@ ASKED = [{"user": USER, "words": "bags", "k": 3}, {"history": ["22423"], "k": 2}
 
 @pytest.fixture(scope="module")
 def two_workers() -> Iterator[None]:
-    """A cluster with two CPUs."""
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    """A cluster with two CPUs, whose services hear every second how many requests are under way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "1")
+        ray.init(
+            "local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20
+        )
     yield
     ray.shutdown()
+
+
+def running() -> int:
+    """Replicas that answer."""
+    found = serve.status().applications["llmrec"].deployments["llmrec"].replica_states
+    return found.get("RUNNING", 0)
+
+
+@contextlib.contextmanager
+def asked_by(clients: int, url: str) -> Iterator[None]:
+    """That many clients ask all the time; none may be refused."""
+    done = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            while not done.is_set():
+                http.post("/v1/recommend", json=ASKED[0]).raise_for_status()
+
+    with ThreadPoolExecutor(clients) as pool:
+        asking = [pool.submit(ask) for _ in range(clients)]
+        try:
+            yield
+        finally:
+            done.set()
+    for each in asking:
+        each.result()
 
 
 def test_a_file_is_answered_as_batch_does(
@@ -40,7 +74,9 @@ def test_a_file_is_answered_as_batch_does(
     expected = plain.read_text().splitlines(keepends=True)
     out.write_text("".join(expected[:3]) + expected[3][:20])  # as after a kill
     command = ("ray-batch", requests, "--bundle", tiny_bundle, "--out", out, "--together", "3")
-    assert run(*command)[:2] == (0, f"wrote {out}: 16 answers\n")
+    code, said, error = run(*command)
+    assert (code, said) == (0, f"wrote {out}: 16 answers\n")
+    assert "answers: 13/13, a second " in error  # three were there
     assert out.read_text().splitlines(keepends=True) == expected
     assert run(*command)[0] == 0 and out.read_text() == "".join(expected)
     code, _, error = run("ray-batch", requests, "--bundle", tmp_path, "--out", tmp_path / "none.jsonl")
@@ -51,12 +87,19 @@ def test_a_file_is_answered_as_batch_does(
 
 
 def test_replicas_answer_as_the_service_does(two_workers: None, service: Served, tmp_path: Path):
+    """One of them, and a second one that is started when more is asked than the first should have."""
     bundle = copied(service.own.bundles.root, tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as place:
         port = place.getsockname()[1]
     settings = ServiceSettings(bundle, port=port)
     try:
-        start(settings, Scale(2, 2))
+        start(settings, Scale(1, 2, target=1.0, delay=1.0))
+        assert running() == 1
+        with asked_by(6, f"http://127.0.0.1:{port}"):
+            until = time.monotonic() + 120
+            while running() < 2:
+                assert time.monotonic() < until, serve.status()
+                time.sleep(0.2)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             for body in ASKED * 3:
                 assert http.post("/v1/recommend", json=body).json() == service.ask(**body)
@@ -66,12 +109,14 @@ def test_replicas_answer_as_the_service_does(two_workers: None, service: Served,
             assert sent.status_code == 200, sent.text
             known = {http.get("/v1/users/new").json()["in_store"] for _ in range(8)}
             assert known == {1}  # by whichever replica
-        assert serve.status().applications["llmrec"].deployments["llmrec"].replica_states == {"RUNNING": 2}
+        assert running() == 2
     finally:
         serve.shutdown()
 
 
-@pytest.mark.parametrize("scale", [{"fewest": 0}, {"fewest": 3, "most": 2}, {"target": 0}, {"gpus": -1}])
+@pytest.mark.parametrize(
+    "scale", [{"fewest": 0}, {"fewest": 3, "most": 2}, {"target": 0}, {"gpus": -1}, {"delay": -1}]
+)
 def test_a_scale_that_cannot_be_is_refused(scale: dict[str, Any]):
     with pytest.raises(LlmrecError):
         Scale(**scale)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 from served import OTHER, USER, Served, copied, served
 
 from llmrec.data.events import Event
+from llmrec.engines.counts import PromptTokens
 from llmrec.recommend import Shop
 from llmrec.serving.client import AsyncClient, Client, ServiceError
+from llmrec.serving.metrics import Metrics
 from llmrec.serving.people import merged
 from llmrec.serving.problems import Refused
+from llmrec.versions import link_tree
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +150,30 @@ def test_asyncio_client(service: Served):
             lines = [line async for line in client.explain(user=USER, k=1)]
             assert (await client.append("ann", ["22423"]))["count"] == 1
             assert (await client.user("ann"))["in_store"] == 1
+            await client.put_profile("ann", {"country": "Malta"})
+            assert (await client.user("ann"))["profile"] == {"country": "Malta"}
+            with pytest.raises(ServiceError, match="not in the catalogue"):
+                await client.change_items(retire=["no such item"])
             assert (await client.score(["22423"], user="ann"))["items"][0]["score"] is not None
             await client.delete_user("ann")
             assert len(lines) == 2
             return [answer["items"][0]["item"] for answer in answers]
 
     assert len(set(asyncio.run(ask()))) == 1
+
+
+def test_both_clients_have_the_same_calls():
+    def calls(client: type) -> dict[str, list[inspect.Parameter]]:
+        """What may be called, with its parameters; what it returns differs, since one of them waits."""
+        found = inspect.getmembers(client, inspect.isfunction)
+        return {
+            name: list(inspect.signature(call).parameters.values())
+            for name, call in found
+            if not name.startswith("_") or name == "__init__"
+        }
+
+    assert calls(AsyncClient) == calls(Client)
+    assert {"put_profile", "change_items"} <= calls(Client).keys()
 
 
 def test_openai_client(service: Served):
@@ -230,6 +254,34 @@ def test_items_change_while_it_answers(tiny_bundle: Path, tmp_path: Path):
         assert again.http.get("/v1/bundles").json()["answers"]["log"] == 4
 
 
+def test_another_bundle_is_loaded_by_its_name(tiny_bundle: Path, tmp_path: Path, run: Callable[..., Any]):
+    """Beside the one that answers, which goes on until it is told to switch, and again after a rollback."""
+    bundle, other, ids = copied(tiny_bundle, tmp_path), tmp_path / "other", tmp_path / "ids"
+    link_tree(tiny_bundle, other)
+    ids.write_text("22423\n")
+    assert run("items", "retire", other, ids)[0] == 0  # so that one can tell which of them answers
+    with served(bundle) as running:
+
+        def answered() -> tuple[str, int]:
+            listed = running.ask(history=[], k=1000)
+            return listed["bundle"], len(listed["items"])
+
+        assert answered() == ("bundle@1", 61)
+        loaded = running.post("/v1/bundles", {"name": "other"}).json()
+        assert (loaded["id"], loaded["version"], loaded["modes"]) == ("other@2", 2, ["retrieve"])
+        known = running.http.get("/v1/bundles").json()
+        assert known["answers"]["id"] == "bundle@1"
+        assert [each["id"] for each in known["loaded"]] == ["bundle@1", "other@2"]
+        assert answered() == ("bundle@1", 61)
+        assert running.post("/v1/bundles/switch", {"id": "other@2"}).json() == loaded
+        assert answered() == ("other@2", 60)
+        assert running.post("/v1/bundles/rollback", None).json()["id"] == "bundle@1"
+        assert answered() == ("bundle@1", 61)
+        older = running.post("/v1/bundles", {"name": "other", "version": 1, "switch": True}).json()
+        assert older["id"] == "other@1" and answered() == ("other@1", 61)
+        assert "llmrec_bundle_version 1.0" in running.http.get("/metrics").text
+
+
 def test_a_store_is_replayed(tiny_bundle: Path, tmp_path: Path):
     """A bundle that knows nothing of a store's log catches up; what cannot be made any more is left out."""
     for name in ("one", "two"):
@@ -269,6 +321,20 @@ def test_too_many_wait_and_too_long(tiny_bundle: Path, tmp_path: Path, monkeypat
         until = time.monotonic() + 30
         while running.post("/v1/recommend", {"history": []}).status_code != 200:
             assert time.monotonic() < until
+
+
+def test_prompts_are_counted_where_an_engine_knows(service: Served):
+    """Transformers has no cache, so nothing is said of one; tests/test_vllm_bundles.py asks vLLM."""
+    service.ask(user=USER)
+    assert "llmrec_prompt_tokens" not in service.http.get("/metrics").text
+    counted = PromptTokens()
+    metrics = Metrics(counted)
+    assert b"llmrec_prompt_tokens" not in metrics.page()
+    counted.add(70, 0)
+    counted.add(6, 64)
+    page = metrics.page().decode()
+    assert 'llmrec_prompt_tokens_total{read="computed"} 76.0' in page
+    assert 'llmrec_prompt_tokens_total{read="cached"} 64.0' in page
 
 
 def test_what_stops_does_not_take_more(service: Served):

@@ -17,6 +17,7 @@ from llmrec.errors import LlmrecError
 from llmrec.serving.client import Client, ServiceError
 from llmrec.serving.guard import local_name
 from llmrec.serving.keys import KeyRing, add_key, read_keys, revoke_key
+from llmrec.serving.metrics import Metrics
 from llmrec.serving.problems import Refused
 from llmrec.serving.settings import ServiceSettings
 
@@ -86,7 +87,8 @@ def test_hostile_users_and_chats(service: Served):
 
 def test_hostile_items(tiny_bundle: Path, tmp_path: Path):
     """Titles of items are texts: they lift no limit and write no control token into a prompt."""
-    texts = [text for text in INJECTIONS if text.strip() and "\x00" not in text][:40]
+    texts = [text for text in (*HOSTILE, *(f"a red bag {text}" for text in INJECTIONS)) if text.strip()]
+    assert len(texts) >= 100
     rows = [
         {"id": f"hostile {at}", "title": text[:200], "price": 5 + at, "text": text}
         for at, text in enumerate(texts)
@@ -174,7 +176,7 @@ def test_a_rate(keyed: Any):
     path, make = keyed
     now = [0.0]
     header = f"Bearer {make('ask', rate=2.0)}"
-    ring = KeyRing(path, clock=lambda: now[0])
+    ring = KeyRing(path, Metrics(), clock=lambda: now[0])
     for _ in range(4):
         ring.check(header, "ask")
     with pytest.raises(Refused, match="may ask 2 times a second") as raised:
@@ -182,6 +184,28 @@ def test_a_rate(keyed: Any):
     assert (raised.value.status, raised.value.retry) == (429, pytest.approx(0.5))
     now[0] += 0.5
     ring.check(header, "ask")
+
+
+def test_a_rate_over_http(tiny_bundle: Path, tmp_path: Path, keyed: Any):
+    """Who is too fast is told when to come back, and it is counted; another key goes on."""
+    path, make = keyed
+    fast, admin = make("ask", rate=0.01), make("admin")
+    with served(copied(tiny_bundle, tmp_path), keys=path) as running:
+
+        def counted() -> str:
+            page = running.http.get("/metrics", headers={"Authorization": f"Bearer {admin}"}).text
+            return next(line for line in page.splitlines() if 'refused_total{reason="rate"}' in line)
+
+        assert counted().endswith(" 0.0")
+        headers = {"Authorization": f"Bearer {fast}"}
+        assert running.post("/v1/recommend", {"user": USER}, headers=headers).status_code == 200
+        refused = running.post("/v1/recommend", {"user": USER}, headers=headers)
+        assert "may ask 0.01 times a second: slow down" in running.refused(429, refused)
+        assert 0 < int(refused.headers["retry-after"]) <= 100
+        with Client(running.url, fast) as client, pytest.raises(ServiceError, match="slow down") as raised:
+            client.recommend(user=USER)
+        assert (raised.value.status, raised.value.retry) == (429, pytest.approx(100, abs=10))
+        assert counted().endswith(" 2.0")
 
 
 def test_keys_of_the_command_line(run: Callable[..., Any], tmp_path: Path):

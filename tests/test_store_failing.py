@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
-from store_places import KINDS, empty_place
+from store_places import KINDS, TABLES, empty_place
 
 from llmrec.serving.store import sqlite
 from llmrec.serving.store.contract import ItemChange, StoredEvent, StoredUser, StoreUnavailable
@@ -82,6 +82,28 @@ def read_only_database(url: str) -> Iterator[None]:
         yield
         server.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
         others_end(server)
+
+
+@contextlib.contextmanager
+def full_database(url: str) -> Iterator[None]:
+    """PostgreSQL itself refuses whatever would be written, with the error of a full disk.
+
+    It is raised by triggers: a disk of one's own that can be full takes the rights of root.
+    """
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(
+            "CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION "
+            "'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+        for table in TABLES:
+            server.execute(
+                f"CREATE TRIGGER disk_full BEFORE INSERT OR UPDATE OR DELETE ON llmrec_{table} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION disk_full()"
+            )
+        try:
+            yield
+        finally:
+            server.execute("DROP FUNCTION disk_full CASCADE")
 
 
 @contextlib.contextmanager
@@ -159,6 +181,7 @@ NO_WRITES: dict[tuple[str, str], Callable[[str, Any], contextlib.AbstractContext
     ("sqlite", "read-only"): lambda _, store: read_only_file(store),
     ("redis", "full"): lambda url, _: told(url, FULL, NOT_FULL),
     ("redis", "read-only"): lambda url, _: told(url, REPLICA, MASTER),
+    ("postgresql", "full"): lambda url, _: full_database(url),
     ("postgresql", "read-only"): lambda url, _: read_only_database(url),
 }
 

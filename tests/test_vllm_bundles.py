@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,6 +152,25 @@ def test_a_shop_with_vllm_answers_the_same(bundle) -> None:
     found = [shop.ask(user, say="a bag under 3 pounds", k=5) for shop in (ours, theirs)]
     assert [each.item for each in found[0].items] == [each.item for each in found[1].items]
     ours.recommender.engine.close()
+
+
+def test_a_service_counts_what_the_cache_had(bundle, tmp_path) -> None:
+    from served import copied, served
+
+    with served(copied(bundle.directory, tmp_path), engine="vllm") as running:
+
+        def counted() -> dict[str, float]:
+            found = re.findall(
+                r'llmrec_prompt_tokens_total{read="(\w+)"} (\S+)', running.http.get("/metrics").text
+            )
+            return {name: float(count) for name, count in found}
+
+        asked = {"user": bundle.prepared.histories.users[0], "words": "a red bag " * 30, "enforce": False}
+        running.ask(**asked)
+        first = counted()
+        running.ask(**asked)
+        second = counted()
+    assert second["cached"] - first["cached"] > second["computed"] - first["computed"] > 0
 
 
 def test_a_file_of_requests_is_answered_the_same(bundle, tmp_path) -> None:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.decode.writing import stream, write
 from llmrec.engines.contract import Branching
+from llmrec.engines.counts import PROMPT_TOKENS
 from llmrec.engines.transformers import TransformersEngine
 from llmrec.engines.vllm.states import VllmStates
 from llmrec.engines.vllm.tokens import VllmTokens
@@ -76,9 +77,12 @@ def test_prompts_come_from_the_cache(tokens) -> None:
     prompt = np.random.default_rng(1).integers(0, VOCABULARY, 70).tolist()
     session = tokens.begin([prompt])
     session.log_probabilities(np.array([0]), [np.zeros(0, dtype=int)], np.arange(3), True)
-    before = tokens.running.computed
+    before, cached = tokens.running.computed, tokens.running.cached
+    counted = PROMPT_TOKENS.read
     session.log_probabilities(np.zeros(5, dtype=int), list(np.arange(5)[:, None]), np.arange(3), True)
     assert tokens.running.computed - before == 5 * (70 % 32 + 1)
+    assert tokens.running.cached - cached == 5 * 64
+    assert np.subtract(PROMPT_TOKENS.read, counted).tolist() == [5 * (70 % 32 + 1), 5 * 64]
 
 
 def test_what_makes_no_sense_is_refused(tokens) -> None:

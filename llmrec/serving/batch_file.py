@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from llmrec.errors import LlmrecError
 from llmrec.files import only_writer
+from llmrec.progress import note, track
 from llmrec.serving.answering import Answering, Question
 from llmrec.serving.asked import filters_of, goals_of, person_given
 from llmrec.serving.asking_routes import list_of
@@ -38,29 +39,26 @@ def run_batch(
     out: Path,
     modes: tuple[str, ...] = (),
     together: int = 32,
-    say: Callable[[int, float], None] = lambda count, rate: None,
     engine: str = "transformers",
 ) -> int:
     """Answer each line of `requests` (a body of `/v1/recommend`) with one of `out`; how many there are now.
 
     A line that cannot be answered gives a problem. Lines that `out` has already, from a run that stopped,
-    stay as they are. `say` is told the number of answers and how many a second came; `engine` as in
-    `open_engine`. Raises `LlmrecError` where that cannot run, when `out` has answers to other requests, or
-    another run writes it.
+    stay as they are. Progress goes to stderr; `engine` as in `open_engine`. Raises `LlmrecError` where that
+    cannot run, when `out` has answers to other requests, or another run writes it.
     """
 
     def rows(source: BinaryIO) -> Iterator[Rows]:
         answerer = Answerer(bundle, modes, engine)
         return (answerer(lines) for lines in iter(lambda: list(islice(source, together)), []))
 
-    return write_answers(requests, out, rows, say)
+    return write_answers(requests, out, rows)
 
 
 def write_answers(
     requests: Path,
     out: Path,
     answer: Callable[[BinaryIO], Iterator[Rows]],
-    say: Callable[[int, float], None],
 ) -> int:
     """`run_batch` with any way to answer: `answer` is given the file at the first line without an answer."""
     try:
@@ -68,17 +66,22 @@ def write_answers(
     except OSError as error:
         raise LlmrecError(f"{requests} cannot be read: {error.strerror}") from error
     with source, only_writer(out):
-        done = _done(out, source)
+        first = done = _done(out, source)
+        if done:
+            note(f"{out} has {done:,} answers already: going on behind them")
+        total = _lines_left(source)
+        note("opening the bundle")
         answers = answer(source)
-        start, first = time.monotonic(), done
-        with out.open("ab") as target:
+        start = time.monotonic()
+        with out.open("ab") as target, track("answers", total) as progress:
             for rows in answers:
                 for row in rows:
                     done += 1
                     told = {"line": done, **row}
                     target.write(json.dumps(told, ensure_ascii=False, allow_nan=False).encode() + b"\n")
                 target.flush()
-                say(done, (done - first) / max(time.monotonic() - start, 1e-9))
+                rate = (done - first) / max(time.monotonic() - start, 1e-9)
+                progress.advance(len(rows), **{"a second": rate})
             os.fsync(target.fileno())
     return done
 
@@ -118,6 +121,16 @@ def _done(out: Path, source: BinaryIO) -> int:
             done, size = done + 1, size + len(answer)
     os.truncate(out, size)
     return done
+
+
+def _lines_left(source: BinaryIO) -> int | None:
+    """How many lines are behind where `source` stands, and stays; None for a pipe, which is read once."""
+    if not source.seekable():
+        return None
+    here = source.tell()
+    count = sum(1 for _ in source)
+    source.seek(here)
+    return count
 
 
 def _digest(line: bytes) -> str:

@@ -161,9 +161,17 @@ class AsyncClient(_Calls):
         """See `Client.user`."""
         return self._found(await self._http.get(self._user(user), params={"newest": newest}))
 
+    async def put_profile(self, user: str, profile: Mapping[str, str | float]) -> Any:
+        """See `Client.put_profile`."""
+        return self._found(await self._http.put(self._user(user), json={"profile": dict(profile)}))
+
     async def delete_user(self, user: str) -> Any:
         """See `Client.delete_user`."""
         return self._found(await self._http.delete(self._user(user)))
+
+    async def change_items(self, **changes: Any) -> Any:
+        """See `Client.change_items`."""
+        return await self._post("/v1/items", changes)
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._found(await self._http.post(path, json=body))

@@ -16,6 +16,7 @@ from pathlib import Path
 from llmrec.config import build
 from llmrec.errors import LlmrecError
 from llmrec.files import only_writer, read_json, write_json
+from llmrec.serving.metrics import Metrics
 from llmrec.serving.problems import Refused
 
 SCOPES = ("ask", "write", "admin")
@@ -100,10 +101,14 @@ class KeyRing:
     """The keys of a file, read again when it changes, and how fast each of them asks."""
 
     def __init__(
-        self, path: Path, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        metrics: Metrics,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises `LlmrecError` when the file has no key: nobody could ask."""
-        self._path, self._now, self._clock = path, now, clock
+        self._path, self._metrics, self._now, self._clock = path, metrics, now, clock
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, Key] = {}
@@ -144,6 +149,7 @@ class KeyRing:
             self._spent[key.id] = (left - (left >= 1), now)
         if left < 1:
             wait = (1 - left) / key.rate
+            self._metrics.refused.labels("rate").inc()
             raise Refused(429, f"the API key {key.id} may ask {key.rate:g} times a second: slow down", wait)
 
     def _read(self) -> None:

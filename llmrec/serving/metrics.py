@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from llmrec.engines.counts import PROMPT_TOKENS, PromptTokens
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STAGES = ("history", "queue", "model", "list", "why")
 """Where a request's time goes: reading the history, waiting, the model, its list, its reasons."""
 
 
+class _PromptTokens(Collector):
+    """What engines counted, read when somebody asks; nothing where no engine knows."""
+
+    def __init__(self, counted: PromptTokens) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        read = self._counted.read
+        if read is None:
+            return
+        found = CounterMetricFamily(
+            "llmrec_prompt_tokens", "Tokens of prompts: computed, or found in the cache.", labels=["read"]
+        )
+        for name, count in read._asdict().items():
+            found.add_metric([name], count)
+        yield found
+
+
 class Metrics:
     """Counters of one service, in a registry of their own; names as `/metrics` shows them."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt_tokens: PromptTokens = PROMPT_TOKENS) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(_PromptTokens(prompt_tokens))
         self.requests = Counter(
             "llmrec_requests", "Requests by route and status.", ["route", "status"], registry=self.registry
         )

@@ -34,7 +34,7 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         """Raises `LlmrecError` for what cannot be opened."""
         self.settings, self.metrics = settings, Metrics()
-        self.keys = None if settings.keys is None else KeyRing(settings.keys)
+        self.keys = None if settings.keys is None else KeyRing(settings.keys, self.metrics)
         self.bundles = Bundles(settings.bundle, settings.modes, self.metrics, settings.engine)
         self.store = open_store(settings.store_url)
         self.catalogue = CatalogueChanges(self.bundles, self.store)

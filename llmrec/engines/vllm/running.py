@@ -16,6 +16,7 @@ import torch
 from vllm import EngineArgs, LLMEngine, PoolingParams, SamplingParams
 from vllm.platforms import current_platform
 
+from llmrec.engines.counts import PROMPT_TOKENS
 from llmrec.errors import LlmrecError
 
 _BLOCK = 32
@@ -43,8 +44,8 @@ class Running:
         self._lock = threading.Lock()
         self._engine: Any = None
         self._asked = 0
-        self.computed = 0
-        """Tokens of prompts that went through the model so far; the others came from the cache."""
+        self.computed = self.cached = 0
+        """Tokens of prompts that went through the model so far, and those that came from the cache."""
         with _unwarned(), _hidden("llvmlite.binding.ffi"):
             if current_platform.is_cpu():  # bfloat16, which vLLM would choose, is 5 times as slow
                 settings = {
@@ -100,8 +101,11 @@ class Running:
             while self._engine.has_unfinished_requests():
                 for output in self._engine.step():
                     if output.finished:
-                        read = len(output.prompt_token_ids) - (output.num_cached_tokens or 0)
-                        self.computed += read
+                        cached = output.num_cached_tokens or 0
+                        computed = len(output.prompt_token_ids) - cached
+                        self.computed += computed
+                        self.cached += cached
+                        PROMPT_TOKENS.add(computed, cached)
                         found[int(output.request_id)] = output
         return [found[number] for number in range(first, self._asked)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
+from llmrec.engines.choice import choose_engine
 from llmrec.errors import LlmrecError
 from llmrec.serving.batch_file import Answerer, Rows, write_answers
 from llmrec.serving.on_ray.cluster import LOCAL, cluster
@@ -41,7 +42,6 @@ def run_batch_on_ray(
     together: int = 32,
     actors: Actors | None = None,
     address: str = LOCAL,
-    say: Callable[[int, float], None] = lambda count, rate: None,
 ) -> int:
     """`batch_file.run_batch` by some processes of a cluster, each with the bundle open.
 
@@ -49,7 +49,7 @@ def run_batch_on_ray(
     does, and when the cluster fails.
     """
     actors = actors or Actors()
-    given = (bundle.absolute(), requests.absolute(), modes, actors.engine)
+    given = (bundle.absolute(), requests.absolute(), modes, actors.engine, actors.gpus > 0)
 
     def answers(source: BinaryIO) -> Iterator[Rows]:
         blocks = _blocks(source, together)
@@ -57,7 +57,7 @@ def run_batch_on_ray(
 
     with cluster(address, actors.count * actors.cpus):
         try:
-            return write_answers(requests, out, answers, say)
+            return write_answers(requests, out, answers)
         except RayError as error:
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise LlmrecError(f"Ray failed, run again to go on: {said}") from error
@@ -74,7 +74,7 @@ def _blocks(source: BinaryIO, together: int) -> list[pa.Table]:
 
 
 def _answered(
-    blocks: list[pa.Table], given: tuple[Path, Path, tuple[str, ...], str], actors: Actors
+    blocks: list[pa.Table], given: tuple[Path, Path, tuple[str, ...], str, bool], actors: Actors
 ) -> Iterator[Rows]:
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
@@ -95,10 +95,10 @@ def _answered(
 class _Actor:
     """An open bundle in its own process. A fault goes back as text: Ray would wrap an error in its own."""
 
-    def __init__(self, bundle: Path, requests: Path, modes: tuple[str, ...], engine: str) -> None:
+    def __init__(self, bundle: Path, requests: Path, modes: tuple[str, ...], engine: str, gpu: bool) -> None:
         self._requests, self._fault = requests, ""
         try:
-            self._answerer = Answerer(bundle, modes, engine)
+            self._answerer = Answerer(bundle, modes, choose_engine(engine, gpu=gpu))
         except LlmrecError as error:
             self._fault = str(error)
 

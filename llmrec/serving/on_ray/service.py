@@ -7,8 +7,10 @@ import re
 import threading
 from dataclasses import dataclass
 
+from fastapi import FastAPI
 from ray import serve
 
+from llmrec.engines.choice import choose_engine
 from llmrec.errors import LlmrecError
 from llmrec.serving.app import create_app
 from llmrec.serving.on_ray.cluster import LOCAL, cluster
@@ -22,7 +24,7 @@ NAME = "llmrec"
 class Scale:
     """How many replicas answer: from `fewest` to `most`, so that each has about `target` requests under way.
 
-    cpus, gpus: what Ray sets apart for a replica.
+    cpus, gpus: what Ray sets apart for a replica. delay: seconds of more requests before another starts.
     """
 
     fewest: int = 1
@@ -30,18 +32,26 @@ class Scale:
     target: float = 8.0
     cpus: float = 1.0
     gpus: float = 0.0
+    delay: float = 30.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.fewest <= self.most:
             raise LlmrecError(f"from {self.fewest} to {self.most} replicas: give 1 or more")
-        if min(self.target, self.cpus) <= 0 or self.gpus < 0:
-            raise LlmrecError("the target and the CPUs of a replica must be above 0, its GPUs not below")
+        if min(self.target, self.cpus) <= 0 or min(self.gpus, self.delay) < 0:
+            raise LlmrecError(
+                "target and CPUs of a replica must be above 0, its GPUs and the delay not below"
+            )
 
 
 def application(settings: ServiceSettings, scale: Scale) -> serve.Application:
     """The service of a bundle as Ray Serve runs it; every replica opens the bundle and the store itself."""
     keys = None if settings.keys is None else settings.keys.absolute()
     settings = dataclasses.replace(settings, bundle=settings.bundle.absolute(), keys=keys)
+
+    def app() -> FastAPI:
+        # Chosen where the replica runs: another machine may have another engine.
+        engine = choose_engine(settings.engine, gpu=scale.gpus > 0)
+        return create_app(dataclasses.replace(settings, engine=engine))
 
     class Replica:
         """The routes are those of the app."""
@@ -52,11 +62,12 @@ def application(settings: ServiceSettings, scale: Scale) -> serve.Application:
             "min_replicas": scale.fewest,
             "max_replicas": scale.most,
             "target_ongoing_requests": scale.target,
+            "upscale_delay_s": scale.delay,
         },
         max_ongoing_requests=settings.together + settings.waiting + 1,  # more are refused by the service
         ray_actor_options={"num_cpus": scale.cpus, "num_gpus": scale.gpus},
     )
-    return made(serve.ingress(lambda: create_app(settings))(Replica)).bind()
+    return made(serve.ingress(app)(Replica)).bind()
 
 
 def start(settings: ServiceSettings, scale: Scale) -> None:
