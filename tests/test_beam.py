@@ -200,6 +200,23 @@ def test_single_ways_on_are_not_asked_for_when_renormalised() -> None:
         assert asked == expected and sorted(index[0]) == [0, 1, 2, 3]
 
 
+def test_beams_of_one_pass_are_alike_in_width_and_wide_ones_few() -> None:
+    began: list[list[int]] = []
+
+    class WatchedEngine(TableEngine):
+        def begin(self, prompts):
+            began.append([prompt[0] for prompt in prompts])
+            return super().begin(prompts)
+
+    search = BeamSearch(
+        Trie.build(np.arange(5_000)[:, None]), WatchedEngine(5_000), BeamSettings(20, batch=4)
+    )
+    lengths = np.array([9_000, 40, 1, 41, 3, 2_000, 20, 2, 2_000, 2_000])
+    index, _ = search.search([[at] for at in range(10)], lengths)
+    assert began == [[2, 4, 6, 7], [1, 3], [5, 8], [9], [0]]
+    assert ((index >= 0).sum(axis=1) == np.minimum(lengths, 5_000)).all()
+
+
 def test_raw_scores_compare_all_tokens_that_a_level_may_have() -> None:
     sequences, engine = np.array([[1, 4], [2, 5]]), TableEngine(8)
     levels = [np.array([0, 1, 2]), np.array([3, 4, 5, 6, 7])]

@@ -27,6 +27,9 @@ from llmrec.decode.levels import LevelSearch, Limits
 from llmrec.errors import LlmrecError
 from llmrec.items.trie import Trie
 
+_PLACES = 4096
+"""Places of all beams of a pass, at most (one beam may be wider): what they look at is in memory at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class BeamSettings:
@@ -126,16 +129,16 @@ class BeamSearch:
         """The rows int64 that are searched together, given the lengths of their lists, int64 [prompts].
 
         A pass has as many places for each prompt as the widest beam of all needs, so beams that go together
-        are at most twice as wide as each other.
+        are at most twice as wide as each other, and wide ones are few.
         """
-        widths = np.maximum(self.settings.width, lengths)
+        widths = np.minimum(np.maximum(self.settings.width, lengths), self.trie.items)
         order = np.argsort(widths, kind="stable")
-        start = 0
-        while start < len(order):
-            fitting = int(np.searchsorted(widths[order], 2 * widths[order[start]], side="right"))
-            end = min(fitting, start + self.settings.batch)
-            yield order[start:end]
-            start = end
+        while len(order):
+            some = widths[order[: self.settings.batch]]
+            places = some * np.arange(1, len(some) + 1)
+            count = max(1, int(((some <= 2 * some[0]) & (places <= _PLACES)).sum()))
+            yield order[:count]
+            order = order[count:]
 
     def _together(
         self,
