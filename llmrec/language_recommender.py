@@ -14,6 +14,7 @@ from llmrec.config import Recipe
 from llmrec.data.events import History
 from llmrec.data.facts import ItemFacts
 from llmrec.decode.contract import Gains, Request, known_of
+from llmrec.decode.readout import Found, Wanted, found_in
 from llmrec.decode.why import Cause, causes
 from llmrec.engines.contract import Branching, Engine
 from llmrec.items.encoders import Encoder
@@ -40,6 +41,8 @@ class UserState:
 
 class LanguageRecommender(ScoringRecommender):
     """Scores the catalogue at the query tokens: max over queries of <U^T h_m, v> (URM section 1.3)."""
+
+    writes = False
 
     def __init__(self, bundle: Bundle, engine: Engine | None = None, name: str = "llmrec") -> None:
         """`engine` must run the bundle's merged model; by default transformers does, on this machine."""
@@ -183,11 +186,12 @@ class LanguageRecommender(ScoringRecommender):
         rows = rows_of(self.search.vectors, items)
         return rows[:, : rows.shape[1] - self._head.facts]
 
-    def nearest(self, read: UserState, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best items that `allowed` has, at most k, and their scores."""
-        index, best = self.search.top_k(read.vectors[None], k, allowed[None], [read.gains])
-        found = index[0] >= 0
-        return index[0, found], best[0, found]
+    def nearest(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """The best items for each, and their scores."""
+        return [self._nearest(each.read, each.allowed, each.k) for each in wanted]
+
+    def _nearest(self, read: UserState, allowed: np.ndarray, k: int) -> Found:
+        return found_in(*self.search.top_k(read.vectors[None], k, allowed[None], [read.gains]))[0]
 
     def because(
         self, request: Request, read: UserState, items: np.ndarray, allowed: np.ndarray

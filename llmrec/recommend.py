@@ -20,7 +20,7 @@ from llmrec.data.prepared import Prepared
 from llmrec.decode.answers import Answer, Answers, Asked
 from llmrec.decode.contract import Filters, Request
 from llmrec.decode.contradiction import contradiction
-from llmrec.decode.readout import Readout
+from llmrec.decode.readout import Found, Readout, Wanted, nearest_each
 from llmrec.decode.understand import limits_in_words, understand
 from llmrec.decode.why import Cause
 from llmrec.errors import LlmrecError, UnknownIdError
@@ -52,6 +52,11 @@ def _of_all(wishes: Sequence[str], parts: Sequence[tuple[str, ...]]) -> tuple[st
         if part not in every
     ]
     return (*every, *some)
+
+
+def _pool(asked: Asked, length: int) -> int:
+    """Of how many items a list of `length` is chosen."""
+    return min(asked.count, POOL * length) if asked.varied else length
 
 
 class Shop:
@@ -151,12 +156,21 @@ class Shop:
         why: bool = False,
     ) -> list[Answers]:
         """A list for each of several wishes of one person, as `ask` gives it; the history is read once."""
-        found = self._asked(user, history, wishes, k, filters, enforce, hear)
-        return [self.answered(asked, k, why) for asked in found]
+        asked = self._asked(user, history, wishes, k, filters, enforce, hear)
+        found = nearest_each(self.recommender, [self.wanted(each, k) for each in asked])
+        return [self.answered(each, k, own, why) for each, own in zip(asked, found, strict=True)]
 
-    def answered(self, asked: Asked, k: int, why: bool = False) -> Answers:
-        """The list of one wish that the model has `read`."""
-        items, scores = self._best(asked, min(k, asked.count))
+    def wanted(self, asked: Asked, k: int) -> list[Wanted]:
+        """The lists of which `answered` makes that of one wish, which the model has `read`."""
+        pool = _pool(asked, min(k, asked.count))
+        if not asked.preferred:
+            return [Wanted(asked.read, asked.allowed, pool)]
+        masks = [asked.allowed, *(mask for _, mask, _ in asked.preferred)]
+        return [Wanted(asked.read, mask, max(pool, _LEAST_DEPTH)) for mask in masks]
+
+    def answered(self, asked: Asked, k: int, found: Sequence[Found], why: bool = False) -> Answers:
+        """The list of one wish, made of those that are `wanted` for it."""
+        items, scores = self._best(asked, min(k, asked.count), found)
         answers = self._answers(items, scores, self._because([asked], items, [0] * len(items), why))
         notes = (*asked.notes, *self._said(asked), *self._short(asked.count, k))
         return Answers(tuple(answers), asked.held, asked.left, notes, asked.favoured)
@@ -183,7 +197,11 @@ class Shop:
         Every item satisfies all that is enforced of the wish for which it is there.
         """
         asked = self._asked(user, history, wishes, k, filters, enforce, hear)
-        lists = [Ranked(*self._best(each, min(_DEPTH * k, each.count))) for each in asked]
+        found = nearest_each(self.recommender, [self.wanted(each, _DEPTH * k) for each in asked])
+        lists = [
+            Ranked(*self._best(each, min(_DEPTH * k, each.count), own))
+            for each, own in zip(asked, found, strict=True)
+        ]
         varied = how == "weights" and any(each.varied for each in asked)
         merged = merge(lists, k, "mmr" if varied else how, weights, self.recommender.item_vectors)
         goals = merged.goals.tolist()
@@ -290,25 +308,19 @@ class Shop:
         """The limits for people; where there is no history nothing is left out of it."""
         return limits_in_words(limits if events else replace(limits, exclude_seen=False), self.catalog)
 
-    def _best(self, asked: Asked, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """The list of one wish, int64 [length], and its scores."""
-        pool = min(asked.count, POOL * length) if asked.varied else length
-        items, scores = self._nearest(asked, asked.allowed, pool)
+    def _best(self, asked: Asked, length: int, found: Sequence[Found]) -> Found:
+        """The list of one wish, at most `length` items."""
+        items, scores = found[0]
         if asked.preferred:
-            depth = max(pool, _LEAST_DEPTH)
-            masks = [asked.allowed, *(mask for _, mask, _ in asked.preferred)]
-            lists = [Ranked(*self._nearest(asked, mask, depth)) for mask in masks]
-            mixed = merge(lists, pool, "weights", [1.0, *(weight for _, _, weight in asked.preferred)])
+            weights = [1.0, *(weight for _, _, weight in asked.preferred)]
+            lists = [Ranked(*each) for each in found]
+            mixed = merge(lists, _pool(asked, length), "weights", weights)
             items, scores = mixed.items, mixed.log_odds
         if not asked.varied:
             return items, scores
         weight = asked.request.objective.weight("diverse")
         chosen = differing(scores, self.recommender.item_vectors(items), length, weight)
         return items[chosen], scores[chosen]
-
-    def _nearest(self, asked: Asked, mask: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best `length` items that `mask` allows, or all of them, and their scores."""
-        return self.recommender.nearest(asked.read, mask, length)
 
     def _said(self, asked: Asked) -> tuple[str, ...]:
         """What the model has to say of its list."""

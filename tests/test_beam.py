@@ -85,9 +85,10 @@ def test_a_wide_beam_equals_exhaustive_scoring(sequences, scores: str, share: fl
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 1 << 30), st.sampled_from(SCORES), st.integers(1, 12), st.integers(1, 12), st.booleans()
+    st.integers(0, 1 << 30), st.sampled_from(SCORES), st.integers(1, 12), st.integers(1, 40), st.booleans()
 )
-def test_a_batch_is_its_requests_one_by_one(seed, scores, width, k, words) -> None:
+def test_a_batch_is_its_requests_one_by_one(seed, scores, width, longest, words) -> None:
+    """Whatever their limits, and however long the lists of the others are."""
     rng = np.random.default_rng(seed)
     sequences = titles(seed) if words else codes(seed=seed)
     trie, engine = Trie.build(sequences), TableEngine(30, seed, steps=3 if seed % 2 else None)
@@ -96,16 +97,23 @@ def test_a_batch_is_its_requests_one_by_one(seed, scores, width, k, words) -> No
     options = {"temperature": float(seed % 3), "groups": int(rng.integers(1, 4))}
     had = [np.unique(rng.integers(0, len(sequences), rng.integers(0, 6))) for _ in range(5)]
     gains = [(items, rng.normal(size=len(items)).astype(np.float32) * 5) for items in had]
+    k, cap = rng.integers(1, longest + 1, 5), None
+    if seed % 5 == 0:
+        names = [tuple(rng.choice(["a", "b"], rng.integers(3), replace=False)) for _ in sequences]
+        catalog = Catalog(Item(str(at), "", categories=own) for at, own in enumerate(names))
+        cap = CategoryCap(CategorySets(catalog), 3)
     index, score = BeamSearch(trie, engine, BeamSettings(width, scores, batch=3, **options)).search(
-        prompts, k, allowed, seeds=range(5), gains=gains
+        prompts, k, allowed, seeds=range(5), cap=cap, gains=gains
     )
+    assert index.shape == score.shape == (5, k.max())
     search = BeamSearch(trie, engine, BeamSettings(width, scores, **options))
     for row in range(5):
         one, own = search.search(
-            prompts[row : row + 1], k, allowed[row : row + 1], seeds=[row], gains=gains[row : row + 1]
+            [prompts[row]], int(k[row]), allowed[row : row + 1], [row], cap, gains[row : row + 1]
         )
-        np.testing.assert_array_equal(one[0], index[row])
-        np.testing.assert_array_equal(own[0], score[row])
+        np.testing.assert_array_equal(one[0], index[row, : k[row]])
+        np.testing.assert_array_equal(own[0], score[row, : k[row]])
+        assert (index[row, k[row] :] == -1).all()
 
 
 def test_a_filtered_list_is_the_whole_list_less_what_is_forbidden() -> None:
@@ -190,6 +198,23 @@ def test_single_ways_on_are_not_asked_for_when_renormalised() -> None:
         asked.clear()
         index, _ = BeamSearch(trie, CountingEngine(10), BeamSettings(scores=scores)).search([[1]], 4)
         assert asked == expected and sorted(index[0]) == [0, 1, 2, 3]
+
+
+def test_beams_of_one_pass_are_alike_in_width_and_wide_ones_few() -> None:
+    began: list[list[int]] = []
+
+    class WatchedEngine(TableEngine):
+        def begin(self, prompts):
+            began.append([prompt[0] for prompt in prompts])
+            return super().begin(prompts)
+
+    search = BeamSearch(
+        Trie.build(np.arange(5_000)[:, None]), WatchedEngine(5_000), BeamSettings(20, batch=4)
+    )
+    lengths = np.array([9_000, 40, 1, 41, 3, 2_000, 20, 2, 2_000, 2_000])
+    index, _ = search.search([[at] for at in range(10)], lengths)
+    assert began == [[2, 4, 6, 7], [1, 3], [5, 8], [9], [0]]
+    assert ((index >= 0).sum(axis=1) == np.minimum(lengths, 5_000)).all()
 
 
 def test_raw_scores_compare_all_tokens_that_a_level_may_have() -> None:

@@ -17,6 +17,7 @@ from llmrec.data.catalog import Catalog, Item
 from llmrec.data.prepared import Prepared
 from llmrec.decode.contract import Filters, Request
 from llmrec.decode.filters import FilterIndex
+from llmrec.decode.readout import Wanted
 from llmrec.errors import LlmrecError
 from llmrec.items.encoders import HashEncoder
 from llmrec.items.titles import title_sequences
@@ -179,7 +180,7 @@ def test_what_names_an_item_is_found(prepared: Prepared, model):
     scores = writer._grounder.scores(["a nice blue lamp"])[0]
     read = type(writer.read([Request(())])[0])(("a nice blue lamp",), scores)
     everything = np.ones(len(prepared.catalog), dtype=bool)
-    items, log_odds = writer.nearest(read, everything, 3)
+    ((items, log_odds),) = writer.nearest([Wanted(read, everything, 3)])
     assert prepared.catalog[int(items[0])].title == "blue lamp" and log_odds[0] > 0
     assert writer.said(read, everything)[1] > "confidence 0.5"
 

@@ -17,6 +17,7 @@ from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.decode.caps import CategoryCap
 from llmrec.decode.continuations import TokenEngine
 from llmrec.decode.contract import Gains, Request, known_of
+from llmrec.decode.readout import Found, Wanted, found_in
 from llmrec.decode.why import Cause, left_out, strongest
 from llmrec.items.trie import Trie
 from llmrec.retrieve.diversity import POOL, differing
@@ -40,6 +41,8 @@ class CodeRecommender(ScoringRecommender):
     A score is the log-probability of the codes, each over all codes of its level (`decode.conventions`,
     "raw"), and for items of the history what these gain (`codes.seen`): it does not depend on filters.
     """
+
+    writes = True
 
     def __init__(
         self,
@@ -96,17 +99,17 @@ class CodeRecommender(ScoringRecommender):
         for start in range(0, len(self.catalog), _TOGETHER):
             items = self._search.trie.order[start : start + _TOGETHER]  # those with one beginning together
             for row, request in enumerate(requests):
-                scores[row, items] = self._scores_of(request, items)
+                scores[row, items] = self._scores_of([request], items)[0]
         return scores
 
-    def _scores_of(self, request: Request, items: np.ndarray) -> np.ndarray:
-        """Scores of distinct items int64 [n], float32 [n]; the others cost nothing."""
-        allowed = np.zeros((1, len(self.catalog)), dtype=bool)
-        allowed[0, items] = True
-        index, found = self._found([self._read(request)], allowed, len(items))
-        scores = np.empty(len(self.catalog), dtype=np.float32)
-        scores[index[0]] = found[0]
-        own: np.ndarray = scores[items]
+    def _scores_of(self, requests: Sequence[Request], items: np.ndarray) -> np.ndarray:
+        """Scores of distinct items int64 [n], float32 [requests, n]; the others cost nothing."""
+        allowed = np.zeros((len(requests), len(self.catalog)), dtype=bool)
+        allowed[:, items] = True
+        index, found = self._found(self.read(requests), allowed, len(items))
+        scores = np.empty(allowed.shape, dtype=np.float32)
+        np.put_along_axis(scores, index, found, axis=1)
+        own: np.ndarray = scores[:, items]
         return own
 
     def best(self, requests: Sequence[Request], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,29 +117,31 @@ class CodeRecommender(ScoringRecommender):
 
         A list whose objective is diverse is chosen among more of them, as `recommend.Shop` does it.
         """
-        reads = self.read(requests)
         varied = np.array([request.objective.diverse for request in requests], dtype=bool)
-        index = np.full((len(reads), k), -1, dtype=np.int64)
-        score = np.full((len(reads), k), -np.inf, dtype=np.float32)
-        for rows, length in ((np.flatnonzero(~varied), k), (np.flatnonzero(varied), POOL * k)):
-            found = self._found([reads[row] for row in rows.tolist()], allowed[rows], length, self._cap)
-            for row, ids, scores in zip(rows.tolist(), *found, strict=True):
-                if varied[row]:
-                    ids, scores = ids[ids >= 0], scores[ids >= 0]
-                    weight = requests[row].objective.weight("diverse")
-                    chosen = np.sort(differing(scores, self.item_vectors(ids), k, weight))
-                    ids, scores = ids[chosen], scores[chosen]
-                index[row, : len(ids)], score[row, : len(ids)] = ids, scores
+        index = np.full((len(requests), k), -1, dtype=np.int64)
+        score = np.full((len(requests), k), -np.inf, dtype=np.float32)
+        found = self._found(self.read(requests), allowed, np.where(varied, POOL * k, k), self._cap)
+        for row, (ids, scores) in enumerate(found_in(*found)):
+            if varied[row]:
+                weight = requests[row].objective.weight("diverse")
+                chosen = np.sort(differing(scores, self.item_vectors(ids), k, weight))
+                ids, scores = ids[chosen], scores[chosen]
+            index[row, : len(ids)], score[row, : len(ids)] = ids, scores
         return index, score
 
-    def nearest(self, read: ReadHistory, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best allowed items, at most k, and their scores."""
-        index, score = self._found([read], allowed[None], k, self._cap)
-        found = index[0] >= 0
-        return index[0, found], score[0, found]
+    def nearest(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """The best items for each, and their scores, in one search."""
+        if not wanted:
+            return []
+        lengths, allowed = np.array([each.k for each in wanted]), np.stack([each.allowed for each in wanted])
+        return found_in(*self._found([each.read for each in wanted], allowed, lengths, self._cap))
 
     def _found(
-        self, reads: Sequence[ReadHistory], allowed: np.ndarray, k: int, cap: CategoryCap | None = None
+        self,
+        reads: Sequence[ReadHistory],
+        allowed: np.ndarray,
+        k: int | np.ndarray,
+        cap: CategoryCap | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `BeamSearch.search`, of what was read, with what items of the histories gain.
 
@@ -170,8 +175,8 @@ class CodeRecommender(ScoringRecommender):
         names, without = left_out(self, request)
         if not without or not len(items):
             return [()] * len(items)
-        whole = self._scores_of(request, items)
-        return strongest(names, np.stack([whole - self._scores_of(each, items) for each in without]))
+        whole, *less = self._scores_of([request, *without], items)
+        return strongest(names, whole - np.stack(less))
 
     def said(self, read: ReadHistory, allowed: np.ndarray) -> tuple[str, ...]:
         """Nothing: a list says it all."""

@@ -12,7 +12,7 @@ least one prefix or result, until all are results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ from llmrec.decode.levels import LevelSearch, Limits
 from llmrec.errors import LlmrecError
 from llmrec.items.trie import Trie
 
+_PLACES = 4096
+"""Places of all beams of a pass, at most (one beam may be wider): what they look at is in memory at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class BeamSettings:
@@ -37,7 +40,7 @@ class BeamSettings:
     probabilities to the power 1 / temperature, and what follows is chosen below them (Gumbel top-k). groups:
     the places of a level go to so many groups in turn, and each time that an earlier group took a token
     costs that token `penalty` (diverse beam search); each group gives an equal share of the list. batch:
-    requests that share passes through the model.
+    requests that share passes through the model, at most.
     """
 
     width: int = 20
@@ -85,7 +88,7 @@ class BeamSearch:
     def search(
         self,
         prompts: Sequence[Sequence[int]],
-        k: int,
+        k: int | np.ndarray,
         allowed: np.ndarray | None = None,
         seeds: Sequence[int] | None = None,
         cap: CategoryCap | None = None,
@@ -93,35 +96,54 @@ class BeamSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best allowed items of each prompt, best first; of equal scores the first in the trie's order.
 
+        `k` may be int64 [prompts]: a list is the same, however long the others are.
         `allowed` is bool [prompts, items] or None (all); `seeds`, one a prompt, are needed when first tokens
         are drawn; `cap` limits the items of one category in a list. `gains`, one a prompt, are added to the
         scores of some items: those that rise are found in the narrowest beam. Returns index int64
-        [prompts, k] and score float32 [prompts, k], -1 and -inf where fewer than k items are allowed (with a
-        cap: where no other item fits). Raises `LlmrecError` when k is below 1 or the model gives no finite
+        [prompts, largest k] and score float32, -1 and -inf where fewer than k items are allowed (with a cap:
+        where no other item fits). Raises `LlmrecError` when k is below 1 or the model gives no finite
         number.
         """
-        if k < 1:
-            raise LlmrecError(f"k is {k}, it must be at least 1")
+        lengths = np.broadcast_to(np.asarray(k, dtype=np.int64), len(prompts))
+        least = int(np.min(k, initial=1))
+        if least < 1:
+            raise LlmrecError(f"k is {least}, it must be at least 1")
         if self.settings.temperature > 0 and (seeds is None or len(seeds) != len(prompts)):
             raise ValueError("drawing the first tokens needs a seed for each prompt")
-        index = np.full((len(prompts), k), -1, dtype=np.int64)
-        score = np.full((len(prompts), k), -np.inf, dtype=np.float32)
-        for start in range(0, len(prompts), self.settings.batch):
-            own = slice(start, start + self.settings.batch)
-            index[own], score[own] = self._together(
-                prompts[own],
-                k,
-                None if allowed is None else allowed[own],
-                None if seeds is None else seeds[own],
+        index = np.full((len(prompts), int(np.max(k, initial=0))), -1, dtype=np.int64)
+        score = np.full(index.shape, -np.inf, dtype=np.float32)
+        for rows in self._alike(lengths):
+            own = rows.tolist()
+            longest = int(lengths[rows].max())
+            index[rows, :longest], score[rows, :longest] = self._together(
+                [prompts[row] for row in own],
+                lengths[rows],
+                None if allowed is None else allowed[rows],
+                None if seeds is None else [seeds[row] for row in own],
                 cap,
-                None if gains is None else gains[own],
+                None if gains is None else [gains[row] for row in own],
             )
         return index, score
+
+    def _alike(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
+        """The rows int64 that are searched together, given the lengths of their lists, int64 [prompts].
+
+        A pass has as many places for each prompt as the widest beam of all needs, so beams that go together
+        are at most twice as wide as each other, and wide ones are few.
+        """
+        widths = np.minimum(np.maximum(self.settings.width, lengths), self.trie.items)
+        order = np.argsort(widths, kind="stable")
+        while len(order):
+            some = widths[order[: self.settings.batch]]
+            places = some * np.arange(1, len(some) + 1)
+            count = max(1, int(((some <= 2 * some[0]) & (places <= _PLACES)).sum()))
+            yield order[:count]
+            order = order[count:]
 
     def _together(
         self,
         prompts: Sequence[Sequence[int]],
-        k: int,
+        k: np.ndarray,
         allowed: np.ndarray | None,
         seeds: Sequence[int] | None,
         cap: CategoryCap | None,
@@ -129,10 +151,10 @@ class BeamSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         everyone = np.arange(len(prompts))
         below = None if allowed is None else AllowedBelow(self.trie, allowed)
-        gaining, least = None, np.full(len(prompts), k)
+        gaining, least = None, k
         if gains is not None and any(len(items) for items, _ in gains):
             gaining = Gaining(self.trie, gains, allowed)
-            least += gaining.spare
+            least = k + gaining.spare
         search = LevelSearch(
             self.trie,
             self.levels,
@@ -147,7 +169,7 @@ class BeamSearch:
             gaining,
         )
         if cap is not None:
-            return self._by_score(*capped_lists(search, below, len(prompts), k, cap))
+            return self._by_score(*capped_lists(search, below, k, cap))
         found = search.lists(Limits(everyone, below, below))
         varied = self.settings.temperature > 0 or self.settings.groups > 1
         return self._by_score(*found) if varied else found

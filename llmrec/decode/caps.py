@@ -55,15 +55,16 @@ class _List:
 
 
 def capped_lists(
-    search: LevelSearch, allowed: AllowedBelow | None, prompts: int, k: int, cap: CategoryCap
+    search: LevelSearch, allowed: AllowedBelow | None, k: np.ndarray, cap: CategoryCap
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The items that the cap lets into a list of k one after another, as `LevelSearch.lists` gives them.
+    """The items that the cap lets into lists of k one after another, as `LevelSearch.lists` gives them.
 
-    A list that is short is searched on without the categories that are full: each round fills it or
-    closes a category, and it ends only when it has k items or no other allowed item fits. Lists are in the
-    order in which items were taken: a later round may find better ones that an earlier overlooked.
+    `k` is int64 [prompts]. A list that is short is searched on without the categories that are full: each
+    round fills it or closes a category, and it ends only when it has k items or no other allowed item fits.
+    Lists are in the order in which items were taken: a later round may find better ones that an earlier
+    overlooked.
     """
-    items = search.trie.items
+    items, prompts = search.trie.items, len(k)
     lists = [
         _List(
             cap,
@@ -74,25 +75,27 @@ def capped_lists(
         )
         for row in range(prompts)
     ]
-    while len(going := _unfinished(lists, k)):
+    length = k.tolist()
+    while len(going := _unfinished(lists, length)):
         open_ = np.zeros((prompts, items), dtype=bool)
         for row in going:
             open_[row] = lists[row].open
         found, scores = search.lists(Limits(going, allowed, AllowedBelow(search.trie, open_)))
         for row in going:
-            lists[row].take(found[row], scores[row], k)
-    return _as_arrays(lists, k)
+            lists[row].take(found[row], scores[row], length[row])
+    return _as_arrays(lists, max(length, default=0))
 
 
-def _unfinished(lists: list[_List], k: int) -> np.ndarray:
+def _unfinished(lists: list[_List], length: list[int]) -> np.ndarray:
     return np.array(
-        [row for row, each in enumerate(lists) if len(each.items) < k and each.open.any()], dtype=np.int64
+        [row for row, each in enumerate(lists) if len(each.items) < length[row] and each.open.any()],
+        dtype=np.int64,
     )
 
 
-def _as_arrays(lists: list[_List], k: int) -> tuple[np.ndarray, np.ndarray]:
-    index = np.full((len(lists), k), -1, dtype=np.int64)
-    scores = np.full((len(lists), k), -np.inf, dtype=np.float32)
+def _as_arrays(lists: list[_List], longest: int) -> tuple[np.ndarray, np.ndarray]:
+    index = np.full((len(lists), longest), -1, dtype=np.int64)
+    scores = np.full((len(lists), longest), -np.inf, dtype=np.float32)
     for row, each in enumerate(lists):
         index[row, : len(each.items)] = each.items
         scores[row, : len(each.items)] = each.scores

@@ -79,14 +79,14 @@ class LevelSearch:
         session: Continuations,
         scores: str,
         width: np.ndarray,
-        k: int,
+        k: np.ndarray,
         draws: np.ndarray | None,
         groups: int,
         penalty: float,
         falls: bool = True,
         gaining: Gaining | None = None,
     ) -> None:
-        """`width` int64 [prompts] are the places of a level.
+        """`width` int64 [prompts] are the places of a level, `k` int64 [prompts] the lengths of the lists.
 
         `draws` float64 [prompts, nodes] is added to the value of the nodes of the first choice. `falls`:
         values never grow with the level.
@@ -103,10 +103,10 @@ class LevelSearch:
         self._falls = falls
         self._gaining = gaining
         self._prompts = session.prefixes
-        self._results = np.full(self._prompts, k) + (0 if gaining is None else gaining.spare)
+        self._results = k + (0 if gaining is None else gaining.spare)
 
     def lists(self, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of each prompt and their scores, [prompts, k]; -1 and -inf for none.
+        """The k best items of each prompt and their scores, [prompts, largest k]; -1 and -inf for none.
 
         In the order in which they were chosen, of groups in turn: without draws and groups, by score.
         """
@@ -221,19 +221,19 @@ class LevelSearch:
         if open_ is not None:
             there = open_.mask[ended.request[of], item]
             of, place, item = of[there], place[there], item[there]
-        request, quota = ended.request[of], np.full(self._prompts, self.k)
+        request = ended.request[of]
         gain = np.zeros(len(item)) if self._gaining is None else self._gaining.of(request, item)
         value, score = ended.value[of] + gain, ended.score[of] + gain
         if self._groups == 1:
-            order = best(request, value, place, quota)
+            order = best(request, value, place, self.k)
         else:
             nothing = np.zeros_like(item)  # the items differ, whatever their tokens
             order, owner = best_in_groups(
-                request, value, place, nothing, ended.group[of], quota, self._groups, 0.0
+                request, value, place, nothing, ended.group[of], self.k, self._groups, 0.0
             )
             order = in_turn(order, request, value, place, owner)
         row, column = request[order], rank_within(request[order])
-        index = np.full((self._prompts, self.k), -1, dtype=np.int64)
-        scores = np.full((self._prompts, self.k), -np.inf, dtype=np.float32)
+        index = np.full((self._prompts, int(self.k.max(initial=0))), -1, dtype=np.int64)
+        scores = np.full(index.shape, -np.inf, dtype=np.float32)
         index[row, column], scores[row, column] = item[order], score[order]
         return index, scores

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,11 +14,28 @@ from llmrec.decode.contract import Request
 from llmrec.decode.filters import FilterIndex
 from llmrec.decode.why import Cause
 
+Found = tuple[np.ndarray, np.ndarray]
+"""A list: items int64 [n], best first, and their scores float32 [n]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A list to be found: at most `k` items that `allowed` bool [items] has, for a wish that was `read`."""
+
+    read: Any
+    allowed: np.ndarray
+    k: int
+
 
 class Readout(Protocol):
-    """A model that reads wishes and names the items that answer them, of those allowed."""
+    """A model that reads wishes and names the items that answer them, of those allowed.
+
+    `writes`: the model runs in `nearest`, which finds many lists in fewer passes than one after the other;
+    otherwise `read` does all of its work.
+    """
 
     catalog: Catalog
+    writes: bool
 
     @property
     def filters(self) -> FilterIndex:
@@ -27,8 +46,8 @@ class Readout(Protocol):
         """What the model makes of several wishes of one user, for the methods below."""
         ...
 
-    def nearest(self, read: Any, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best items that `allowed` bool [items] has, at most k, best first: int64 [n], log-odds [n]."""
+    def nearest(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """The best items for each, with log-odds: the same lists as if each was asked for alone."""
         ...
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
@@ -60,3 +79,14 @@ def read_apart(readout: Readout, requests: Sequence[Request]) -> Sequence[Any]:
     if isinstance(readout, ReadsApart):
         return readout.read_apart(requests)
     return [readout.read([request])[0] for request in requests]
+
+
+def nearest_each(readout: Readout, wanted: Sequence[Sequence[Wanted]]) -> list[list[Found]]:
+    """The lists of several wishes that need some each, found together."""
+    found = iter(readout.nearest([each for own in wanted for each in own]))
+    return [list(islice(found, len(own))) for own in wanted]
+
+
+def found_in(index: np.ndarray, score: np.ndarray) -> list[Found]:
+    """The lists in rows of items [n, k], -1 for none, and of their scores."""
+    return [(items[items >= 0], scores[items >= 0]) for items, scores in zip(index, score, strict=True)]

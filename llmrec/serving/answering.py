@@ -11,7 +11,7 @@ import numpy as np
 
 from llmrec.decode.answers import Asked
 from llmrec.decode.contract import Filters
-from llmrec.decode.readout import read_apart
+from llmrec.decode.readout import Found, Wanted, nearest_each, read_apart
 from llmrec.errors import LlmrecError
 from llmrec.recommend import Shop
 from llmrec.serving.batching import Job
@@ -54,6 +54,16 @@ class Reply:
     remembered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A job whose request the model read: the lists that it needs, and these where they are found already."""
+
+    job: Job[Question]
+    asked: Asked
+    wanted: list[Wanted]
+    found: list[Found] | None
+
+
 class Answering:
     """Answers jobs of a `Batcher`."""
 
@@ -79,39 +89,46 @@ class Answering:
         with self._metrics.timing("model"):
             read = self._read(shop, understood)
         shared = time.perf_counter() - start
-        for job, asked in sorted(read, key=lambda pair: _slow(pair[0].asked)):
+        for each in sorted(read, key=lambda own: _slow(own.job.asked)):
             begun = time.perf_counter()
             try:
-                value = self._value(job.asked, asked)
+                value = self._value(each)
             except LlmrecError as error:
-                job.end(error)
+                each.job.end(error)
             else:
                 spent = shared + time.perf_counter() - begun
-                job.end(Reply(value, asked, spent, job.asked.person.remembered))
+                each.job.end(Reply(value, each.asked, spent, each.job.asked.person.remembered))
 
-    def _read(
-        self, shop: Shop, understood: Sequence[tuple[Job[Question], Asked]]
-    ) -> list[tuple[Job[Question], Asked]]:
-        """The jobs whose requests the model read; where all together cannot be read, one after the other."""
+    def _read(self, shop: Shop, understood: Sequence[tuple[Job[Question], Asked]]) -> list[_Read]:
+        """The jobs whose requests the model read; where all together cannot be read, one after the other.
+
+        A model that writes what it recommends writes the lists of all here.
+        """
         try:
-            found = read_apart(shop.recommender, [asked.request for _, asked in understood])
+            read = read_apart(shop.recommender, [asked.request for _, asked in understood])
+            asked = [replace(each, read=own) for (_, each), own in zip(understood, read, strict=True)]
+            jobs = [job for job, _ in understood]
+            wanted = [_wanted(job.asked, own) for job, own in zip(jobs, asked, strict=True)]
+            found: Sequence[list[Found] | None] = (
+                nearest_each(shop.recommender, wanted) if shop.recommender.writes else [None] * len(jobs)
+            )
         except LlmrecError as error:
             if len(understood) == 1:
                 understood[0][0].end(error)
                 return []
-            return [pair for each in understood for pair in self._read(shop, [each])]
-        return [(job, replace(asked, read=own)) for (job, asked), own in zip(understood, found, strict=True)]
+            return [own for each in understood for own in self._read(shop, [each])]
+        return [_Read(*each) for each in zip(jobs, asked, wanted, found, strict=True)]
 
-    def _value(self, question: Question, asked: Asked) -> Any:
-        shop = question.shop
-        if question.about == "scores":
-            with self._metrics.timing("list"):
-                return _scores(shop, asked, question.items)
+    def _value(self, read: _Read) -> Any:
+        question, asked, shop = read.job.asked, read.asked, read.job.asked.shop
         if question.about == "reasons":
             with self._metrics.timing("why"):
                 return shop.reasons(asked, np.array(question.items, dtype=np.int64))
         with self._metrics.timing("why" if question.why else "list"):
-            answers = shop.answered(asked, question.k, question.why)
+            found = shop.recommender.nearest(read.wanted) if read.found is None else read.found
+            if question.about == "scores":
+                return _scores(question.items, *found[0])
+            answers = shop.answered(asked, question.k, found, question.why)
         places = shop.catalog.indices([answer.item for answer in answers.items])
         self._metrics.invalid.inc(int((~asked.allowed[places]).sum()))
         if asked.notes:
@@ -137,10 +154,18 @@ def _slow(question: Question) -> bool:
     return question.why or question.about == "reasons"
 
 
-def _scores(shop: Shop, asked: Asked, items: Sequence[int]) -> list[float | None]:
-    """The score of each item, None where the limits forbid it."""
+def _wanted(question: Question, asked: Asked) -> list[Wanted]:
+    """The lists that an answer is made of."""
+    if question.about == "reasons":
+        return []
+    if question.about == "list":
+        return question.shop.wanted(asked, question.k)
     among = np.zeros_like(asked.allowed)
-    among[list(items)] = True
-    index, scores = shop.recommender.nearest(asked.read, among & asked.allowed, len(set(items)))
+    among[list(question.items)] = True
+    return [Wanted(asked.read, among & asked.allowed, len(set(question.items)))]
+
+
+def _scores(items: Sequence[int], index: np.ndarray, scores: np.ndarray) -> list[float | None]:
+    """The score of each of `items`, None where it is not in `index`: the limits forbid it."""
     known = dict(zip(index.tolist(), scores.tolist(), strict=True))
     return [known.get(item) for item in items]

@@ -14,7 +14,10 @@ from llmrec.engines.counts import PROMPT_TOKENS, PromptTokens
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STAGES = ("history", "queue", "model", "list", "why")
-"""Where a request's time goes: reading the history, waiting, the model, its list, its reasons."""
+"""Where a request's time goes: reading the history, waiting, the model, its list, its reasons.
+
+A list that the model itself writes is the model's time, see `decode.readout.Readout`.
+"""
 
 
 class _PromptTokens(Collector):

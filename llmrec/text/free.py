@@ -9,6 +9,7 @@ import numpy as np
 
 from llmrec.decode.continuations import TokenEngine
 from llmrec.decode.contract import Request
+from llmrec.decode.readout import Found, Wanted
 from llmrec.decode.why import Cause
 from llmrec.decode.writing import write
 from llmrec.items.encoders import HashEncoder
@@ -38,6 +39,8 @@ class FreeWriter(ScoringRecommender):
     For people, scores are log-odds that a text names the item, and nothing is shown where even the best item
     is not surely enough named. `recommend` and `rank` always give full lists, by how well the items fit.
     """
+
+    writes = False  # when it looks for items it has written already
 
     def __init__(self, asking: Asking, engine: TokenEngine, grounder: Grounder, texts: int = _TEXTS) -> None:
         """`engine` continues the prompts of `asking`; `grounder` is of the same catalogue."""
@@ -76,10 +79,10 @@ class FreeWriter(ScoringRecommender):
         """How well items fit what is written for each request, float32 [requests, items]."""
         return np.stack([written.scores for written in self.read(requests)])
 
-    def nearest(self, read: Written, allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The allowed items that fit best, at most k, and their log-odds; none when nothing fits."""
-        found = self._grounder.best(read.scores, k, allowed)
-        return found.items, found.log_odds
+    def nearest(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """The allowed items that fit best, and their log-odds; none when nothing fits."""
+        best = [self._grounder.best(each.read.scores, each.k, each.allowed) for each in wanted]
+        return [(found.items, found.log_odds) for found in best]
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
         """Items are alike that share words of their titles, float32 [n, width]."""

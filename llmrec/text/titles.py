@@ -10,6 +10,7 @@ from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.decode.continuations import TokenEngine
 from llmrec.decode.contract import Request
 from llmrec.decode.contrast import ContrastEngine
+from llmrec.decode.readout import Found, Wanted, found_in
 from llmrec.decode.why import Cause
 from llmrec.items.encoders import HashEncoder
 from llmrec.items.titles import title_trie
@@ -23,6 +24,8 @@ class TitleWriter(ScoringRecommender):
     The score of an item is log P(title | history) - `bare` log P(title | no history), P being over the whole
     vocabulary: it does not depend on filters.
     """
+
+    writes = True
 
     def __init__(self, asking: Asking, engine: TokenEngine, settings: TextSettings) -> None:
         """`engine` continues the prompts of `asking`."""
@@ -53,11 +56,12 @@ class TitleWriter(ScoringRecommender):
         """The prompts, as token ids."""
         return [self._asking.prompt(request, self.trie.depth) for request in requests]
 
-    def nearest(self, read: list[int], allowed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best allowed items, at most k, and their scores."""
-        index, score = self._search.search([read], k, allowed[None])
-        found = index[0] >= 0
-        return index[0, found], score[0, found]
+    def nearest(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """The best items for each, and their scores, in one search."""
+        if not wanted:
+            return []
+        lengths, allowed = np.array([each.k for each in wanted]), np.stack([each.allowed for each in wanted])
+        return found_in(*self._search.search([each.read for each in wanted], lengths, allowed))
 
     def item_vectors(self, items: np.ndarray) -> np.ndarray:
         """Items are alike that share words of their titles, float32 [n, width]."""
