@@ -1,8 +1,9 @@
 """Models of one process take turns.
 
 What a layer reads of the batch that is under way, and of the cache that belongs to it, vLLM keeps in a global
-of the process (`vllm.forward_context`). Of two models that run at the same time in two threads one would read
-the other's: it gives wrong numbers, and says nothing.
+of the process (`vllm.forward_context`), and on a CPU all matrix products share a work memory and a table of
+what was prepared. Of two models that run at the same time in two threads one reads the other's: it gives
+wrong numbers and says nothing, or never comes back.
 """
 
 from __future__ import annotations
