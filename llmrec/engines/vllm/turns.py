@@ -22,8 +22,8 @@ _TURN = threading.RLock()
 class InTurns(UniProcExecutor):  # type: ignore[misc]
     """vLLM's executor for one process; whatever runs a model waits until no other one runs.
 
-    A turn is one step, or one part of a start. Reading weights runs no model and is the longest part of a
-    start, so others answer meanwhile.
+    A turn is one step, or one part of a start. Reading weights and making the cache run no model and are the
+    longest parts of a start, so others answer meanwhile.
     """
 
     def _init_executor(self) -> None:
@@ -32,7 +32,7 @@ class InTurns(UniProcExecutor):  # type: ignore[misc]
         with contextlib.nullcontext() if usual else _TURN:
             super()._init_executor()
 
-    def collective_rpc(self, *args: Any, **more: Any) -> Any:
+    def collective_rpc(self, method: Any, *args: Any, **more: Any) -> Any:
         """Run a method of the worker."""
-        with _TURN:
-            return super().collective_rpc(*args, **more)
+        with contextlib.nullcontext() if method == "initialize_from_config" else _TURN:
+            return super().collective_rpc(method, *args, **more)
