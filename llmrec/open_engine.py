@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import weakref
 from pathlib import Path
@@ -49,9 +50,14 @@ def open_engine(
     if checkpoint is not None:
         check_export(checkpoint, bundle)
     if isinstance(bundle, CodeBundle):
+        from llmrec.engines.vllm.running import Running
         from llmrec.engines.vllm.tokens import VllmTokens
 
-        return VllmTokens(checkpoint or bundle.directory / "backbone", **settings)
+        if checkpoint is not None:
+            return VllmTokens(checkpoint, **settings)
+        name = _name(bundle, settings)
+        running = Running.named(name)
+        return VllmTokens(running or bundle.directory / "backbone", name=name, **settings)
     from llmrec.engines.vllm.states import VllmStates
 
     return _merged(bundle, settings) if checkpoint is None else VllmStates(checkpoint, **settings)
@@ -59,16 +65,29 @@ def open_engine(
 
 def _merged(bundle: Bundle, settings: dict[str, Any]) -> VllmStates:
     """VLLM with the merged model; new tokens as embeddings."""
+    from llmrec.engines.vllm.running import Running
     from llmrec.engines.vllm.states import VllmStates
     from llmrec.model.new_rows import NewRows
     from llmrec.model.plain import write_backbone
 
     model = bundle.model()
     rows, base = NewRows.of(model, bundle.item_matrix()), model.base
+    name = _name(bundle, settings)
+    running = Running.named(name)
+    if running is not None:
+        return VllmStates(running, rows, base)
     with tempfile.TemporaryDirectory(prefix="llmrec-vllm-") as folder:
         write_backbone(model, Path(folder))
         del model
-        return VllmStates(Path(folder), rows, base, **settings)
+        return VllmStates(Path(folder), rows, base, name=name, **settings)
+
+
+def _name(bundle: Bundle | CodeBundle, settings: dict[str, Any]) -> str:
+    """What tells apart models that vLLM runs: versions with other items have the same one."""
+    parts = bundle.manifest["parts"]
+    model = {name: parts[name] for name in sorted(parts) if name.startswith(("adapter/", "backbone/"))}
+    known = [bundle.readout, bundle.manifest["base"]["fingerprint"], model, sorted(settings.items())]
+    return json.dumps(known, default=repr)
 
 
 def close_with(owner: object, engine: object) -> None:

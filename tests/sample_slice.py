@@ -81,9 +81,11 @@ def prepared_slice(sample: Prepared, folder: Path) -> Prepared:
     return Prepared(folder / "prepared")
 
 
-def save_roomy_checkpoint(directory: Path, positions: int = 2048, head_dim: int | None = None) -> Path:
+def save_roomy_checkpoint(
+    directory: Path, positions: int = 2048, head_dim: int | None = None, seed: int = 0
+) -> Path:
     """The tiny llama with as many positions: a wish of 240 emoji is about a thousand tokens for it."""
-    save_checkpoint("llama", directory, head_dim=head_dim)
+    save_checkpoint("llama", directory, seed, head_dim)
     path = directory / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "max_position_embeddings": positions}))
     return directory

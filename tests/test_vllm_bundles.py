@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sample_slice import save_roomy_checkpoint
-from tiny_bundles import code_recipe, tiny_recipe
+from tiny_bundles import code_recipe, louder, tiny_recipe
 
 from llmrec.bundle import Bundle
 from llmrec.codes.bundle import CodeBundle
@@ -57,7 +57,8 @@ TRAIN = {"epochs": 1, "batch": 8, "learning_rate": 0.01, "precision": "no"}
 def bundle(slice_of_sample, base, tmp_path_factory) -> Bundle:
     prompt = {"queries": 2, "max_events": 16, "gaps": False}
     out = tmp_path_factory.mktemp("retrieve") / "bundle"
-    return fit(tiny_recipe(slice_of_sample.directory, out, base, train=TRAIN, prompt=prompt))
+    recipe = tiny_recipe(slice_of_sample.directory, out, base, train=TRAIN, prompt=prompt)
+    return Bundle(louder(fit(recipe).directory))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ vLLM changes the process it runs in, so these tests run when they are named: pyt
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from llmrec.decode.writing import stream, write
 from llmrec.engines.contract import Branching
 from llmrec.engines.counts import PROMPT_TOKENS
 from llmrec.engines.transformers import TransformersEngine
+from llmrec.engines.vllm.running import Running
 from llmrec.engines.vllm.states import VllmStates
 from llmrec.engines.vllm.tokens import VllmTokens
 from llmrec.errors import LlmrecError
@@ -104,6 +106,37 @@ def test_what_makes_no_sense_is_refused(tokens) -> None:
 def test_no_prompts(tokens) -> None:
     session = tokens.begin([])
     assert session.log_probabilities(np.zeros(0, dtype=int), [], np.array([1, 2]), False).shape == (0, 2)
+
+
+def test_models_of_two_threads_leave_each_other_alone(tokens, checkpoint) -> None:
+    """vLLM keeps whose cache is read in a global of the process."""
+    other = VllmTokens(checkpoint, cache=CACHE)
+    rng = np.random.default_rng(2)
+    prompts = [rng.integers(0, 200, 40).tolist() for _ in range(4)]
+
+    def ask(engine: VllmTokens) -> np.ndarray:
+        engine.running.forget()
+        return engine.log_probabilities(prompts, np.arange(50), True)
+
+    expected = ask(tokens)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda number: ask((tokens, other)[number % 2]), range(200)))
+    other.close()
+    np.testing.assert_allclose(found, np.broadcast_to(expected, (200, *expected.shape)), atol=2e-4)
+
+
+def test_a_model_is_shared_by_its_name(checkpoint) -> None:
+    """Each closes its own; what one of them did not close is asked on."""
+    one = VllmTokens(checkpoint, cache=CACHE, name="one")
+    two = VllmTokens(Running.named("one"))
+    assert two.running._engine is one.running._engine and Running.named("other") is None
+    found = [each.log_probabilities([[3, 4]], np.arange(5), True) for each in (one, two)]
+    one.close()
+    one.close()
+    found.append(two.log_probabilities([[3, 4]], np.arange(5), True))
+    two.close()
+    assert Running.named("one") is None
+    np.testing.assert_allclose(found, [found[0]] * 3, atol=2e-4)
 
 
 def test_a_checkpoint_that_vllm_cannot_run(tmp_path, checkpoints) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -87,7 +88,11 @@ class Bundles:
             live = Live(key, directory, version.number, version.log, shops)
             with self._lock:
                 self._loaded[key] = live
-                self._drop(key)
+                dropped = self._drop(key)
+            if dropped:
+                # Bundles are in cycles, and vLLM exempts from collection what is in memory when it starts.
+                gc.unfreeze()
+                gc.collect()
             return live
 
     def place(self, name: str | None, version: int | None) -> Path:
@@ -125,8 +130,10 @@ class Bundles:
             before = self._served[-2]
         return self.switch(before)
 
-    def _drop(self, new: str) -> None:
-        """Let go of what was loaded first, but not of `new`, what answers and what did before."""
+    def _drop(self, new: str) -> bool:
+        """Let go of what was loaded first, but not of `new`, what answers or did before; whether any."""
+        before = len(self._loaded)
         for key in list(self._loaded):
             if len(self._loaded) > KEPT and key != new and key not in self._served:
                 del self._loaded[key]
+        return len(self._loaded) < before

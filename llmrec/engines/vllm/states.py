@@ -29,23 +29,27 @@ class VllmStates:
 
     def __init__(
         self,
-        checkpoint: Path,
+        checkpoint: Path | Running,
         new_rows: Callable[[Tensor], Tensor] | None = None,
         base: int = sys.maxsize,
         **settings: Any,
     ) -> None:
-        """`new_rows` gives the embeddings [n, hidden] of the ids `base + r` for r int64 [n], on the CPU.
+        """`checkpoint` is a directory, or the model of one that runs already as it would be started here.
+
+        `new_rows` gives the embeddings [n, hidden] of the ids `base + r` for r int64 [n], on the CPU.
 
         Without it all ids are rows of the checkpoint. `settings` as for `running.Running`.
         """
         self._new_rows, self._base = new_rows, base
-        self.running = Running(
-            checkpoint,
-            runner="pooling",
-            pooler_config=PoolerConfig(use_activation=False),
-            enable_prompt_embeds=new_rows is not None,
-            **settings,
-        )
+        if not isinstance(checkpoint, Running):
+            checkpoint = Running(
+                checkpoint,
+                runner="pooling",
+                pooler_config=PoolerConfig(use_activation=False),
+                enable_prompt_embeds=new_rows is not None,
+                **settings,
+            )
+        self.running = checkpoint
 
     def hidden_states(self, prompts: Sequence[Sequence[int]], at: np.ndarray) -> np.ndarray:
         """States after the final norm at the tokens `at` int [prompts, p], float32 [prompts, p, hidden]."""

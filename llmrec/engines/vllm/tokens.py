@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from vllm import SamplingParams
 
-from llmrec.engines.vllm.listening import ROW, Heard, listener
+from llmrec.engines.vllm.listening import ROW
 from llmrec.engines.vllm.running import Running
 from llmrec.errors import LlmrecError
 
@@ -21,10 +21,9 @@ class VllmTokens:
     the last part of a prompt, which fills no block, is computed for each of its prefixes.
     """
 
-    def __init__(self, checkpoint: Path, **settings: Any) -> None:
-        """`checkpoint` is a directory; `settings` as for `running.Running`."""
-        self._heard = Heard()
-        self.running = Running(checkpoint, logits_processors=[listener(self._heard)], **settings)
+    def __init__(self, checkpoint: Path | Running, **settings: Any) -> None:
+        """`checkpoint` is a directory, or the model of one that runs; `settings` as for `running.Running`."""
+        self.running = checkpoint if isinstance(checkpoint, Running) else Running(checkpoint, **settings)
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> VllmContinuations:
         """Start to continue prompts by the model's own tokens (see `decode.continuations`)."""
@@ -51,9 +50,9 @@ class VllmTokens:
             for row in range(len(prefixes))
         ]
         with running.alone():
-            self._heard.ask(len(prefixes), tokens, whole)
+            running.heard.ask(len(prefixes), tokens, whole)
             running.ask([{"prompt_token_ids": list(prefix)} for prefix in prefixes], params)
-            found: np.ndarray = self._heard.values
+            found: np.ndarray = running.heard.values
         return found
 
     def close(self) -> None:
