@@ -42,9 +42,9 @@ ALWAYS = CodeSettings(aligned=1.0)
 def asks(history):
     """The last event of a history is what is wished for."""
 
-    def ask(cut: int, rng: np.random.Generator) -> Asked | None:
-        target = history[-1].item
-        return None if cut >= len(history) else Asked("kind", len(history) - 1, target, Objective(), "a mug")
+    def ask(cut: int, rng: np.random.Generator, most: int) -> list[Asked]:
+        last = len(history) - 1
+        return [Asked("kind", last, history[last].item, Objective(), "a mug")] if cut <= last else []
 
     return ask
 
