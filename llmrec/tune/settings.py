@@ -75,8 +75,8 @@ class TrainSettings:
 class ExampleSettings:
     """`versions` of each history, `cuts` in each pass, `asks` tails at each, the share of them with a goal.
 
-    Tails at one cut have different goals and read the history once, so that a model of many goals hears each
-    of them more often for little more time; a tail without a goal stands at most once at a cut.
+    Tails at one cut have different goals and read the history once: a model of many goals hears each of them
+    more often, at the cost of the tails alone. A tail without a goal stands at most once at a cut.
 
     `shuffle_ties` is the share of passes in which events of one moment change places: their order says
     nothing, so it should teach nothing. `crop` is the share of passes that see a random window of the history
