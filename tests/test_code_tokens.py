@@ -16,10 +16,10 @@ from llmrec.data.catalog import Catalog, Item
 from llmrec.data.events import Event
 from llmrec.errors import LlmrecError
 from llmrec.model.checkpoints import cache_root
-from llmrec.model.code_tokens import CodePrompts, add_code_tokens, find_code_tokens
+from llmrec.model.code_tokens import BLOCK, CodePrompts, add_code_tokens, find_code_tokens
 from llmrec.model.pretrained import load_tokenizer
 from llmrec.verbalize.clean import clean
-from llmrec.verbalize.prompt import Words
+from llmrec.verbalize.prompt import Prompt, Words
 from llmrec.verbalize.render import PromptSettings, Verbalizer
 from llmrec.verbalize.templates import Templates
 
@@ -120,6 +120,39 @@ def test_prompts_write_items_as_their_codes(fresh, name: str) -> None:
     assert (ids[0] == 0) == (name in ("llama", "gemma3"))  # what begins every text comes before all
     assert tokenizer.decode(ids[-3:]).endswith("mug")
     assert prompts.count(prompt) == len(ids)
+
+
+@pytest.mark.parametrize("events", [1, 20, 29, 30, 31, 40, 55, 70])
+def test_long_prompts_fill_whole_blocks_with_the_newest_events(fresh, events: int) -> None:
+    """What fills no block is computed again for each beam."""
+    prompts, prompt = _long_prompt(fresh("llama"), [at % 3 for at in range(events)], "a red mug")
+    ids, kept = prompts.prompt(prompt), prompts.whole_blocks(prompt)
+    start = next(at for at, one in enumerate(ids) if one in prompts.sequences)
+    over = len(ids) % BLOCK if len(ids) >= 128 else 0
+    assert kept == ids[:start] + ids[start + over :]
+    assert len(kept) < 128 or len(kept) % BLOCK == 0
+
+
+@pytest.mark.parametrize("words", range(100, 140, 3))
+def test_a_prompt_whose_events_are_too_few_for_it_stays_whole(fresh, words: int) -> None:
+    prompts, prompt = _long_prompt(fresh("llama"), [0, 1], "mug " * words)
+    ids = prompts.prompt(prompt)
+    first, last = (
+        at for at, one in enumerate(ids) if one in (prompts.sequences[0, 0], prompts.sequences[1, 2])
+    )
+    over = len(ids) % BLOCK
+    kept = prompts.whole_blocks(prompt)
+    assert len(ids) > 128
+    assert kept == (ids if over > last - first else ids[:first] + ids[first + over :])
+
+
+def _long_prompt(tokenizer, items: list[int], wish: str) -> tuple[CodePrompts, Prompt]:
+    tokens = add_code_tokens(tokenizer, SIZES, SOFT)
+    codes = np.array([[0, 1, 2], [3, 4, 0], [11, 0, 1]])
+    catalog = Catalog(Item(f"i{at}", f"mug {at}") for at in range(3))
+    settings = PromptSettings(queries=0, gaps=False, max_events=100)
+    verbalizer = Verbalizer(catalog, settings, ("",), Templates.load())
+    return CodePrompts(tokenizer, tokens, codes), verbalizer.prompt([Event(item) for item in items], wish)
 
 
 def test_mistakes_are_one_line(fresh) -> None:

@@ -81,6 +81,8 @@ class CodeRecommender(ScoringRecommender):
     def read(self, requests: Sequence[Request]) -> list[ReadHistory]:
         """The prompts, as token ids, with as many of the newest events as fit the model before the codes.
 
+        Long ones fill whole blocks of an engine's cache (`CodePrompts.whole_blocks`).
+
         Raises `LlmrecError` when a wish or a user's attributes leave no room for one event.
         """
         return [self._read(request) for request in requests]
@@ -91,7 +93,7 @@ class CodeRecommender(ScoringRecommender):
         prompt, kept = self._tokens.fit(self._verbalizer, request.history, request.words, known, spare)
         # Where what was had before is wanted, the gains of plain questions do not hold.
         newest = [] if request.objective.seen_before else [event.item for event in reversed(kept)]
-        return ReadHistory(self._tokens.prompt(prompt), self._seen.of(newest))
+        return ReadHistory(self._tokens.whole_blocks(prompt), self._seen.of(newest))
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:
         """Scores of all items, float32 [requests, items]: every code of every item is computed."""

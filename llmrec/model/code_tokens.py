@@ -15,10 +15,16 @@ from tokenizers import AddedToken
 
 from llmrec.errors import LlmrecError
 from llmrec.model.tokens import PromptTokens
-from llmrec.verbalize.prompt import ItemToken, Segment
+from llmrec.verbalize.prompt import ItemToken, Prompt, Segment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+BLOCK = 32
+"""Tokens that an engine keeps together: the least that vLLM takes on a CPU, and a multiple of what it takes
+elsewhere. What fills no block is computed again for each beam."""
+_WHOLE_FROM = 4 * BLOCK
+"""A shorter prompt is left as it is: it would lose too much of its history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +139,17 @@ class CodePrompts(PromptTokens):
             else:
                 ids.extend(super().encode([segment]))
         return ids
+
+    def whole_blocks(self, prompt: Prompt) -> list[int]:
+        """Ids of the whole prompt without those of its oldest events, 0 to 31, that fill no block.
+
+        The oldest event that is left may begin in its middle. What stands before the events stays, and so
+        does a prompt of fewer than 128 ids or one whose events have not so many.
+        """
+        ids = self.prompt(prompt)
+        first = next((at for at, each in enumerate(prompt.head) if isinstance(each, ItemToken)), None)
+        over = len(ids) % BLOCK
+        if len(ids) < _WHOLE_FROM or first is None or not over:
+            return ids
+        start, end = (len(self.prefix) + len(self.encode(prompt.head[:at])) for at in (first, None))
+        return ids[:start] + ids[start + over :] if over < end - start else ids

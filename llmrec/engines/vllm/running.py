@@ -22,9 +22,8 @@ from llmrec.engines.counts import PROMPT_TOKENS
 from llmrec.engines.vllm.listening import Heard, listener
 from llmrec.engines.vllm.turns import InTurns
 from llmrec.errors import LlmrecError
+from llmrec.model.code_tokens import BLOCK
 
-_BLOCK = 32
-"""Tokens of a cache block: the least that vLLM takes on a CPU. What fills no block is computed again."""
 _SEQUENCES, _BATCH_TOKENS = 512, 8192
 """Prompts and tokens that go through the model together, at most."""
 _CACHE = 2 << 30
@@ -77,7 +76,7 @@ class Running:
                         enable_prefix_caching=True,
                         async_scheduling=False,
                         distributed_executor_backend=InTurns,
-                        block_size=_BLOCK,
+                        block_size=BLOCK,
                         max_num_seqs=_SEQUENCES,
                         max_num_batched_tokens=_BATCH_TOKENS,
                         disable_log_stats=True,
