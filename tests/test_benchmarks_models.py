@@ -127,24 +127,24 @@ def test_public_sets_are_measured_over_seeds(
         public.main([*run[:-1], "popularity,ease", "--recipe", str(recipe), "--seeds", "0"])
 
 
-def test_quantisers_are_compared_by_the_models_that_write_their_ids(
+def test_models_that_write_codes_are_compared(
     script_of: Script, slice_of_sample: Prepared, codes: Path, tmp_path: Path, capsys
 ) -> None:
-    out, script = tmp_path / "out", script_of("quantisers_trained")
+    out, script = tmp_path / "out", script_of("codes_trained")
     run = [str(slice_of_sample.directory), "--recipe", str(codes), "--out", str(out), "--epochs", "1"]
     run += ["--questions", "20"]
     script.main([*run, "--only", "tree"])
     kept = times(out / "slice" / "tree")
-    script.main([*run, "--only", "balanced", "tree"])
+    script.main([*run, "--only", "balanced"])
     assert kept == times(out / "slice" / "tree")
-    page = (out / "slice.md").read_text()
-    assert page.startswith("# Quantisers on slice, 1 epochs, 20 questions\n")
-    assert page.split("\n\n", 1)[1] in capsys.readouterr().out
-    rows = [dict(zip(script.HEADER, row, strict=True)) for row in table_after(page, "| quantiser")]
-    assert [(row["quantiser"], row["levels"]) for row in rows] == [("balanced", "8,16"), ("tree", "8,16")]
+    page = (out / "slice.quantiser.md").read_text()
+    assert page.startswith("# quantiser: slice, 1 epochs, 20 questions\n")
+    assert page in capsys.readouterr().out
+    rows = [dict(zip(script.HEADER, row, strict=True)) for row in table_after(page, "| variant")]
+    assert [(row["variant"], row["levels"]) for row in rows] == [("balanced", "8,16"), ("tree", "8,16")]
     for row in rows:
-        bundle = CodeBundle(out.absolute() / "slice" / row["quantiser"] / "bundle")
-        assert bundle.recipe.codes.quantiser == row["quantiser"] and bundle.recipe.train.epochs == 1
+        bundle = CodeBundle(out.absolute() / "slice" / row["variant"] / "bundle")
+        assert bundle.recipe.codes.quantiser == row["variant"] and bundle.recipe.train.epochs == 1
         assert all(0 <= float(row[name].rstrip("%")) <= 100 for name in ("colliding", "relocated"))
         assert 0 <= float(row["neighbours kept"]) <= 1
         assert row["validation"] == f"{bundle.manifest['training']['validation_ndcg@10']:.4f}"
@@ -152,9 +152,17 @@ def test_quantisers_are_compared_by_the_models_that_write_their_ids(
             assert 0 <= mean(row[f"ndcg@10{suffix}"]) <= mean(row[f"recall@10{suffix}"]) <= 1
     with pytest.raises(LlmrecError, match="made with other settings: choose another --out"):
         script.main([*run, "--only", "tree", "--questions", "21"])
-    (out / "slice" / "tree" / "figures.json").unlink()  # as if it had stopped when the model was there
+    for variant in ("balanced", "tree"):  # as if it had stopped when the models were there
+        (out / "slice" / variant / "figures.json").unlink()
     with pytest.raises(LlmrecError, match="made by another recipe: choose another --out"):
         script.main([*run, "--only", "tree", "--seed", "1"])
+    script.main([*run, "--axis", "beam-aware", "--only", "penalty"])
+    assert (
+        CodeBundle(out.absolute() / "slice" / "penalty" / "bundle").recipe.codes.beam_aware.form == "penalty"
+    )
+    with pytest.raises(SystemExit):
+        script.main([*run, "--axis", "beam-aware", "--only", "tree"])
+    assert "must be one of: none, penalty, weight" in capsys.readouterr().err
 
 
 def test_every_convention_and_width_is_asked(script_of: Script, code_bundle: Path, capsys) -> None:

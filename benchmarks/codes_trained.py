@@ -1,10 +1,12 @@
-"""Semantic IDs by each quantiser, and how well a model that writes them finds the next item: prints a table.
+"""What one choice is worth to a model that writes semantic IDs: a bundle for each variant, and a table.
 
-Run: python benchmarks/quantisers_trained.py PREPARED [--recipe FILE] [--epochs 2] [--only tree] [--out DIR]
+Run: python benchmarks/codes_trained.py PREPARED [--axis quantiser|beam-aware] [--recipe FILE] [--epochs 2]
+         [--only tree lsh] [--out DIR]
 
-One model for each quantiser by one recipe (finetune/recipes/amazon2014-codes.yaml): same vectors, levels,
-updates and seed, collisions relocated. All are asked the same draw of test questions, over
-the whole catalogue, with seen items left out and without. A run that was stopped goes on.
+Variants of one recipe (finetune/recipes/amazon2014-codes.yaml) with the same vectors, levels, updates and
+seed, collisions relocated: one for each quantiser, or for each form of training that knows of the beam search
+(BEAR). All are asked the same draw of test questions, over the whole catalogue, with seen items left out and
+without. A run that was stopped goes on, and what one `--only` left is in the next one's table.
 """
 
 from __future__ import annotations
@@ -32,9 +34,14 @@ from llmrec.items.id_quality import measure_ids
 from llmrec.items.quantise.settings import KINDS, said
 from llmrec.make_ids import VectorSettings, item_vectors
 from llmrec.progress import note
+from llmrec.tune.code_settings import FORMS
 
+AXES = {
+    "quantiser": KINDS,
+    "beam-aware": FORMS,
+}
 HEADER = (
-    "quantiser",
+    "variant",
     "levels",
     "colliding",
     "relocated",
@@ -95,7 +102,7 @@ def row_of(recipe: Recipe, most: int, kept: Path) -> dict[str, str]:
         ids, item_vectors(bundle.prepared, source, kept.parent / "texts"), recipe.train.seed
     )
     row = {
-        "quantiser": recipe.codes.quantiser,
+        "variant": kept.parent.name,
         "levels": said(ids.sizes),
         "colliding": f"{quality.colliding:.1%}",
         "relocated": f"{quality.relocated:.1%}",
@@ -109,38 +116,60 @@ def row_of(recipe: Recipe, most: int, kept: Path) -> dict[str, str]:
     return row
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train one model for each quantiser, and write the table after each."""
+def variant_of(recipe: Recipe, axis: str, name: str) -> Recipe:
+    """The recipe with the choice `name` of an axis."""
+    if axis == "quantiser":
+        return replace(recipe, codes=replace(recipe.codes, quantiser=name))
+    form = replace(recipe.codes.beam_aware, form=name)
+    return replace(recipe, codes=replace(recipe.codes, beam_aware=form))
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("prepared", type=Path)
+    parser.add_argument("--axis", choices=tuple(AXES), default="quantiser")
     parser.add_argument("--recipe", type=Path, default=Path("finetune/recipes/amazon2014-codes.yaml"))
-    parser.add_argument("--out", type=Path, default=Path("runs/quantisers-trained"))
+    parser.add_argument("--out", type=Path, default=Path("runs/codes-trained"))
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--questions", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="train no others")
     options = parser.parse_args(arguments)
+    known = AXES[options.axis]
+    for name in options.only or ():
+        if name not in known:
+            parser.error(f"--only: {name!r} must be one of: {', '.join(known)}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train one model for each variant, and write the table after each."""
+    options = parsed(arguments)
     name = Prepared(options.prepared).name
+    out = options.out.absolute() / name
+    title = f"# {options.axis}: {name}, {options.epochs} epochs, {options.questions:,} questions\n\n"
     rows = []
-    for kind in options.only:
-        place = options.out.absolute() / name / kind
+    for each in AXES[options.axis]:
+        place = out / each
+        kept = place / "figures.json"
+        if options.only and each not in options.only and not kept.is_file():
+            continue
         recipe = changed(
             load_recipe(options.recipe), str(options.prepared), str(place / "bundle"), options.seed
         )
         recipe = replace(
-            recipe,
-            codes=replace(recipe.codes, quantiser=kind),
+            variant_of(recipe, options.axis, each),
             train=replace(recipe.train, epochs=options.epochs),
             examples=replace(recipe.examples, versions=min(recipe.examples.versions, options.epochs)),
         )
-        note(f"quantiser: {kind}")
-        row = row_of(recipe, options.questions, place / "figures.json")
+        note(f"{options.axis}: {each}")
+        row = row_of(recipe, options.questions, kept)
         rows.append([row[column] for column in HEADER])
-        text = f"# Quantisers on {name}, {options.epochs} epochs, {options.questions:,} questions\n\n"
-        write_text(options.out / f"{name}.md", f"{text}{table(HEADER, rows)}\n")
-    print(table(HEADER, rows))
+        write_text(out.with_suffix(f".{options.axis}.md"), f"{title}{table(HEADER, rows)}\n")
+    print(f"{title}{table(HEADER, rows)}")
 
 
 if __name__ == "__main__":
