@@ -6,7 +6,8 @@ DATA holds the folders that benchmarks/data/*.yaml name, or what `llmrec prepare
 same names (ml-1m, online-retail-goals). For each recipe of finetune/recipes/goals-*.yaml the universal model
 trains on all of its goals, each specialist on one of them alone; nobody trains on what the recipe holds out.
 Histories, cuts and the number of updates are the same; at a cut the universal model may hear several goals
-(examples.asks of the recipe), a specialist its own: the last table says how many tokens each read.
+(examples.asks of the recipe), a specialist its own: the last table says how many tokens each read. With
+--universal-epochs the universal model trains for longer, as one model in place of several may.
 All are asked the same questions, in wordings that training never saw and without words. A run that was
 stopped goes on; a finished model is not trained again, and the tables are written after each.
 """
@@ -101,11 +102,14 @@ def singles(recipe: Recipe) -> list[str]:
     return [name for name in recipe.goals.only if "+" not in name]
 
 
-def cells_of(recipe: Recipe, names: Sequence[str], seeds: Sequence[int], out: Path) -> Iterator[Cell]:
-    """The universal model, then the specialists, once for each seed."""
+def cells_of(
+    universal: Recipe, single: Recipe, names: Sequence[str], seeds: Sequence[int], out: Path
+) -> Iterator[Cell]:
+    """The universal model, then the specialists by the recipe `single`, once for each seed."""
     for seed in seeds:
         for name in (UNIVERSAL, *names):
             directory = out / name / f"seed{seed}"
+            recipe = universal if name == UNIVERSAL else single
             train = dataclasses.replace(recipe.train, seed=seed)
             own = dataclasses.replace(
                 recipe, data=str(out / "data"), out=str(directory / "bundle"), train=train
@@ -192,6 +196,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=1000, help="so many users, 0 for all")
     parser.add_argument("--questions", type=int, help="users asked, default all of them")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--universal-epochs", type=int, help="for the universal model, default as for all")
     parser.add_argument("--layers", type=int, help="instead of the recipe's, 0 for all")
     parser.add_argument("--model", help="instead of the recipe's")
     parser.add_argument("--max-events", type=int, help="instead of the recipe's")
@@ -201,11 +206,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def changed(recipe: Recipe, given: argparse.Namespace) -> Recipe:
-    """The recipe with what the command line says otherwise."""
-    if given.epochs is not None:
-        train = dataclasses.replace(recipe.train, epochs=given.epochs)
-        versions = min(recipe.examples.versions, given.epochs)
+def changed(recipe: Recipe, given: argparse.Namespace, epochs: int | None) -> Recipe:
+    """The recipe with `epochs`, where given, and with what the command line says otherwise."""
+    if epochs is not None:
+        train = dataclasses.replace(recipe.train, epochs=epochs)
+        versions = min(recipe.examples.versions, epochs)
         examples = dataclasses.replace(recipe.examples, versions=versions)
         recipe = dataclasses.replace(recipe, train=train, examples=examples)
     if given.max_events is not None:
@@ -225,13 +230,15 @@ def finished(cells: Sequence[Cell]) -> dict[str, dict[int, Answered]]:
     return found
 
 
-def run(recipe: Recipe, name: str, given: argparse.Namespace, ends: float) -> None:
+def run(base: Recipe, name: str, given: argparse.Namespace, ends: float) -> None:
     """Train and ask what is not done yet, and write the tables after each model."""
+    recipe = changed(base, given, given.epochs)
+    universal = changed(base, given, given.universal_epochs or given.epochs)
     out = given.out.absolute() / name
     prepared = data_of(recipe, given.data, given.users, out)
     goals = GoalMaker.of(prepared, recipe.split, Templates.load(), recipe.goals)
     specialists = [goal for goal in singles(recipe) if given.specialists is None or goal in given.specialists]
-    cells = list(cells_of(recipe, specialists, given.seeds, out))
+    cells = list(cells_of(universal, recipe, specialists, given.seeds, out))
     popular = popular_figures(prepared, goals, recipe, given.questions)
     for cell in cells:
         if time.monotonic() > ends and not cell.figures.is_file():
@@ -251,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in given.recipes:
         path = Path(name) if Path(name).is_file() else Path(f"finetune/recipes/goals-{name}.yaml")
         with only_writer(given.out.absolute() / path.stem):
-            run(changed(load_recipe(path), given), path.stem, given, ends)
+            run(load_recipe(path), path.stem, given, ends)
 
 
 if __name__ == "__main__":

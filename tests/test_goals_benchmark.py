@@ -90,7 +90,7 @@ def test_a_specialist_trains_its_goal_alone_and_nobody_what_is_held_out(
 ) -> None:
     recipe = load_recipe(ROOT / "finetune" / "recipes" / f"goals-{name}.yaml")
     assert (ROOT / recipe.data).is_file() and recipe.split == "leave-last-10" and recipe.train.patience == 0
-    cells = list(script.cells_of(recipe, script.singles(recipe), [1], Path("out")))
+    cells = list(script.cells_of(recipe, recipe, script.singles(recipe), [1], Path("out")))
     assert [cell.name for cell in cells] == ["universal", *script.singles(recipe)]
     for cell in cells[1:]:
         assert cell.recipe.goals.only == (cell.name,) and not cell.recipe.goals.held_out
@@ -100,6 +100,14 @@ def test_a_specialist_trains_its_goal_alone_and_nobody_what_is_held_out(
         assert cell.recipe.goals.add == recipe.goals.add
     held = [frozenset(each.split("+")) for each in recipe.goals.held_out]
     assert held and not any(set(each.split("+")) >= one for each in recipe.goals.only for one in held)
+
+
+def test_the_universal_model_alone_may_train_for_longer(script: ModuleType) -> None:
+    base = load_recipe(ROOT / "finetune" / "recipes" / "goals-online-retail.yaml")
+    single, universal = (script.changed(base, script.parsed([]), epochs) for epochs in (2, 4))
+    first, *others = script.cells_of(universal, single, ["cheap"], [1], Path("out"))
+    assert [each.recipe.train.epochs for each in (first, *others)] == [4, 2]
+    assert [each.recipe.examples.versions for each in (first, *others)] == [4, 2]
 
 
 def test_the_goals_of_the_recipes_are_those_of_the_shipped_table_or_their_own(shop: Prepared) -> None:
