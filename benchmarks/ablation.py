@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.bundle import Bundle
+from llmrec.bundle import Bundle, read_manifest
 from llmrec.config import Recipe, as_values, build, load_recipe
 from llmrec.data.prepared import FOLDS, Prepared
 from llmrec.errors import LlmrecError
@@ -273,6 +273,7 @@ COLUMNS = (
     "wishes honoured@10",
     "wishes recall@10",
     "wishes recall@10 without wish",
+    "best epoch",
     "minutes",
 )
 QUERY_COLUMNS = ("effective", "overlap")
@@ -285,7 +286,7 @@ def cell_text(figures: Sequence[Mapping[str, float]], column: str) -> str:
     if not values:
         return "–"
     mean = statistics.fmean(values)
-    digits = 4 if mean < 1 else 1
+    digits = 4 if mean < 1 and column not in ("best epoch", "minutes") else 1
     spread = statistics.stdev(values) if len(values) > 1 else figures[0].get(f"{column}{HALF}")
     return f"{mean:.{digits}f}" + ("" if spread is None else f" ±{spread:.{digits}f}")
 
@@ -298,7 +299,8 @@ def page(settings: Mapping[str, Mapping[str, Recipe]], done: Mapping[str, list[d
         "questions; the whole catalogue ranked, seen items left out. Unseen "
         "items: their events were left out of training. Wishes: the model alone, nothing enforced; mean over "
         "the kinds of wishes of the share of the top 10 that satisfies them, and of the recall of the "
-        "held-out item with and without the wish.",
+        "held-out item with and without the wish. Best epoch: that of the weights that were kept, 0 for the "
+        "start, before any update.",
     ]
     asked = next((figures[0] for figures in done.values()), {})
     parts.append(
@@ -324,7 +326,9 @@ def write_tables(settings: Mapping[str, Mapping[str, Recipe]], cells: Sequence[C
         if cell.figures.is_file():
             found = read_json(cell.figures, "figures")
             rows += found["rows"]
-            done.setdefault(cell.name, []).append(figures_of(found["rows"], found["queries"]))
+            epoch = read_manifest(Path(cell.recipe.out))["training"]["best_epoch"]
+            figures = {**figures_of(found["rows"], found["queries"]), "best epoch": epoch}
+            done.setdefault(cell.name, []).append(figures)
     _, path = write_report(out, rows, environment())
     write_text(path, page(settings, done))
     return path
