@@ -24,8 +24,9 @@ EXTRAS_ray := train,serve,ray,dev
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m llmrec.cli demo
 
+# Two processes: most tests have one thread. A file's tests share what they train, so they stay together.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # On Linux: elsewhere there is no vLLM. It changes the process it runs in, so its tests run in their own.
 test-vllm:
