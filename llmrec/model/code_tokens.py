@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLOCK = 32
 """Tokens that an engine keeps together: the least that vLLM takes on a CPU, and a multiple of what it takes
 elsewhere. What fills no block is computed again for each beam."""
-_WHOLE_FROM = 4 * BLOCK
+_WHOLE_FROM = 2 * BLOCK
 """A shorter prompt is left as it is: it would lose too much of its history."""
 
 
@@ -144,7 +144,7 @@ class CodePrompts(PromptTokens):
         """Ids of the whole prompt without those of its oldest events, 0 to 31, that fill no block.
 
         The oldest event that is left may begin in its middle. What stands before the events stays, and so
-        does a prompt of fewer than 128 ids or one whose events have not so many.
+        does a prompt of fewer than 64 ids or one whose events have not so many.
         """
         ids = self.prompt(prompt)
         first = next((at for at, each in enumerate(prompt.head) if isinstance(each, ItemToken)), None)
