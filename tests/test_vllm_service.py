@@ -99,6 +99,13 @@ def asked_without_pause(url: str, clients: int = 3) -> Iterator[Lists]:
     assert failures == [] and not any(each.is_alive() for each in threads)
 
 
+def asked_once(found: Lists, client: Client) -> str:
+    """The bundle that answers now; its answer is noted too."""
+    answer = client.recommend(**ASKED[2], k=5)
+    found[answer["bundle"], 2].append(listed(answer))
+    return str(answer["bundle"])
+
+
 def listed(answer: Any) -> dict[str, float]:
     return {each["item"]: each["score"] for each in answer["items"]}
 
@@ -146,24 +153,24 @@ def test_items_and_bundles_change_while_it_answers(bundle: Path, other: Path, tm
         asked_without_pause(running.url) as found,
         Client(running.url) as client,
     ):
-        for number in range(3):
+        for number in range(2):
             added = client.change_items(add=[{"id": f"zebra{number}", **row}])
             assert client.change_items(retire=[f"zebra{number}"])["version"] == added["version"] + 1
             before = added["version"] + 1
             loaded = running.post("/v1/bundles", {"name": "other", "switch": True}).json()
             assert loaded["id"] == "other@1"
-            assert client.recommend(**ASKED[2])["bundle"] == "other@1"
+            assert asked_once(found, client) == "other@1"
             assert running.post("/v1/bundles/rollback", None).json()["version"] == before
             first = running.post("/v1/bundles", {"version": 1}).json()["id"]
             running.post("/v1/bundles/switch", {"id": first}).raise_for_status()
-            assert client.recommend(**ASKED[2])["bundle"] == "bundle@1"
+            assert asked_once(found, client) == "bundle@1"
             assert running.post("/v1/bundles/rollback", None).json()["version"] == before
             if number == 0:
                 assert engines() == 2  # all versions of the bundle run on one
         assert len(_open) == len(running.http.get("/v1/bundles").json()["loaded"]) == KEPT
         assert engines() <= 2
     answered = {name for name, _ in found}
-    assert {"bundle@1", "bundle@7", "other@1"} <= answered
+    assert {"bundle@1", "bundle@5", "other@1"} <= answered
     assert list(found["other@1", 2][0]) != list(found["bundle@1", 2][0])  # the model counts
     for name in answered:
         root, _, version = name.partition("@")
