@@ -98,6 +98,12 @@ def test_contradictions_are_named(service: Served):
         ("/v1/items", {"add": [{"id": "22423"}]}, 422, "in the catalogue already"),
         ("/v1/items", {"update": [{"id": "none", "price": 1}]}, 422, "not in the catalogue"),
         ("/v1/chat/completions", {"messages": []}, 422, "messages"),
+        (
+            "/v1/chat/completions",
+            {"user": USER, "messages": [{"role": "user", "content": "please " * 290 + "under 3 pounds"}]},
+            422,
+            "the last one of the user has 2,044 characters, 2,000 are read at most",
+        ),
         ("/v1/nothing", {}, 404, "there is nothing at this address"),
     ],
 )  # fmt: skip

@@ -77,13 +77,17 @@ class Chat(Model):
     llmrec: More = More()
 
     def wish(self) -> str:
-        """The words of the user's last message."""
+        """The words of the user's last message; raises `LlmrecError` where there are none or too many."""
         said = [message.content for message in self.messages if message.role == "user"]
         if not said:
             raise LlmrecError("messages: there is none of the role user, so nothing is asked")
         last = said[-1] or ""
         text = last if isinstance(last, str) else " ".join(part.text for part in last if part.type == "text")
-        return text[:WORDS]
+        if len(text) > WORDS:  # cut, it might lose a limit
+            raise LlmrecError(
+                f"messages: the last one of the user has {len(text):,} characters, {WORDS:,} are read at most"
+            )
+        return text
 
     def asked(self) -> Ask:
         """The same as `/v1/recommend` takes it; of who has neither user nor history nothing is known."""
