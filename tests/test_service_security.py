@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -228,6 +229,21 @@ def test_keys_of_the_command_line(run: Callable[..., Any], tmp_path: Path):
         assert code == 2 and said in error
     path.write_text("[]")
     assert "is no file of keys" in run("keys", "list", path)[2]
+
+
+def test_a_key_file_that_breaks_while_it_runs(run: Callable[..., Any], tmp_path: Path):
+    """It is no mistake of who asks, who is not told its name."""
+    path = tmp_path / "keys.json"
+    header = "Bearer " + run("keys", "add", path, "--scope", "ask")[1].split()[0]
+    ring, whole = KeyRing(path, Metrics()), path.read_text()
+    assert ring.check(header, "ask")
+    path.write_text(whole[: len(whole) // 2])
+    with pytest.raises(Refused, match="^the file of API keys cannot be read$") as refused:
+        ring.check(header, "ask")
+    assert refused.value.status == 503
+    path.write_text(whole)
+    os.utime(path, ns=(1, 1))
+    assert ring.check(header, "ask")
 
 
 def test_where_it_listens(tmp_path: Path):

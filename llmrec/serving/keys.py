@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import threading
@@ -18,6 +19,8 @@ from llmrec.errors import LlmrecError
 from llmrec.files import only_writer, read_json, write_json
 from llmrec.serving.metrics import Metrics
 from llmrec.serving.problems import Refused
+
+_LOG = logging.getLogger("llmrec.serving")
 
 SCOPES = ("ask", "write", "admin")
 """What a key may do: ask for lists; tell and see what users did; change items and bundles."""
@@ -128,7 +131,13 @@ class KeyRing:
         _, _, rest = given.strip().partition("_")
         name, _, secret = rest.partition("_")
         with self._lock:
-            self._read()
+            try:
+                self._read()
+            except Refused:
+                raise
+            except LlmrecError as error:  # no mistake of who asks, who need not know its name either
+                _LOG.error("%s", error)
+                raise Refused(503, "the file of API keys cannot be read", 1) from None
             key = self._keys.get(name)
         digest = key.digest if key is not None else _digest("")
         if not hmac.compare_digest(digest, _digest(secret)) or key is None:
