@@ -16,6 +16,7 @@ from llmrec.decode.filters import FilterIndex
 from llmrec.decode.why import MOST_ITEMS
 from llmrec.errors import LlmrecError
 from llmrec.evaluate.report import read_report
+from llmrec.model.code_tokens import CodePrompts
 from llmrec.recommend import Shop
 
 Run = Callable[..., tuple[int, str, str]]
@@ -120,6 +121,18 @@ def test_weights_are_what_asking_again_gives(shop: Shop) -> None:
         falls.append(whole - log_probability(events, "", answer.item))
         strongest = sorted((fall for fall in falls if fall > 0), reverse=True)[:2]
         assert [cause.weight for cause in answer.because] == pytest.approx(strongest, abs=1e-4)
+
+
+def test_causes_are_of_whole_prompts(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filled to blocks, a prompt without one event could lose thirty more tokens, and the event be blamed."""
+    model = shop.recommender
+    request = Request(shop.prepared.histories.history(1), "a bag for Christmas", user=1)
+    items, allowed = np.arange(3), np.ones(len(shop.catalog), dtype=bool)
+    read = model.read([request])[0]
+    expected = model.because(request, read, items, allowed)
+    monkeypatch.setattr(CodePrompts, "whole_blocks", lambda tokens, prompt: tokens.prompt(prompt)[:1])
+    assert model.because(request, read, items, allowed) == expected
+    assert any(expected)
 
 
 @pytest.mark.parametrize("how", ["weights", "quotas", "round-robin", "mmr", "dpp"])

@@ -87,13 +87,14 @@ class CodeRecommender(ScoringRecommender):
         """
         return [self._read(request) for request in requests]
 
-    def _read(self, request: Request) -> ReadHistory:
+    def _read(self, request: Request, blocks: bool = True) -> ReadHistory:
         """Events that the prompt does not hold gain nothing: the model has not read them."""
         known, spare = known_of(request, self.bundle.prepared), self._codes.shape[1]
         prompt, kept = self._tokens.fit(self._verbalizer, request.history, request.words, known, spare)
         # Where what was had before is wanted, the gains of plain questions do not hold.
         newest = [] if request.objective.seen_before else [event.item for event in reversed(kept)]
-        return ReadHistory(self._tokens.whole_blocks(prompt), self._seen.of(newest))
+        tokens = self._tokens.whole_blocks(prompt) if blocks else self._tokens.prompt(prompt)
+        return ReadHistory(tokens, self._seen.of(newest))
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:
         """Scores of all items, float32 [requests, items]: every code of every item is computed."""
@@ -101,14 +102,14 @@ class CodeRecommender(ScoringRecommender):
         for start in range(0, len(self.catalog), _TOGETHER):
             items = self._search.trie.order[start : start + _TOGETHER]  # those with one beginning together
             for row, request in enumerate(requests):
-                scores[row, items] = self._scores_of([request], items)[0]
+                scores[row, items] = self._scores_of(self.read([request]), items)[0]
         return scores
 
-    def _scores_of(self, requests: Sequence[Request], items: np.ndarray) -> np.ndarray:
+    def _scores_of(self, reads: Sequence[ReadHistory], items: np.ndarray) -> np.ndarray:
         """Scores of distinct items int64 [n], float32 [requests, n]; the others cost nothing."""
-        allowed = np.zeros((len(requests), len(self.catalog)), dtype=bool)
+        allowed = np.zeros((len(reads), len(self.catalog)), dtype=bool)
         allowed[:, items] = True
-        index, found = self._found(self.read(requests), allowed, len(items))
+        index, found = self._found(reads, allowed, len(items))
         scores = np.empty(allowed.shape, dtype=np.float32)
         np.put_along_axis(scores, index, found, axis=1)
         own: np.ndarray = scores[:, items]
@@ -177,7 +178,9 @@ class CodeRecommender(ScoringRecommender):
         names, without = left_out(self, request)
         if not without or not len(items):
             return [()] * len(items)
-        whole, *less = self._scores_of([request, *without], items)
+        # Filled to blocks, a prompt without one event might lose many of the oldest with it.
+        reads = [self._read(each, blocks=False) for each in (request, *without)]
+        whole, *less = self._scores_of(reads, items)
         return strongest(names, whole - np.stack(less))
 
     def said(self, read: ReadHistory, allowed: np.ndarray) -> tuple[str, ...]:
