@@ -189,6 +189,17 @@ def test_keys(store: Store):
     assert store.append("ann", second, "k") == Appended(1, False)
 
 
+def test_now_is_the_time_of_what_has_none(store: Store):
+    """It is no part of what a key stands for: what is sent again later is the same."""
+    told = [StoredEvent("a", 9), StoredEvent("b")]
+    assert store.append("ann", told, "k", now=5) == Appended(2, False)
+    assert store.append("ann", told, "k", now=7) == Appended(2, True)
+    assert store.append("ann", [StoredEvent("c")], now=6) == Appended(3, False)
+    assert store.read("ann", ALL).events == (StoredEvent("b", 5), StoredEvent("c", 6), StoredEvent("a", 9))
+    with pytest.raises(KeyReusedError):
+        store.append("ann", [StoredEvent("a", 9), StoredEvent("b", 5)], "k", now=5)
+
+
 def test_profiles(store: Store):
     store.put_profile("ann", {"city": "Valletta", "age": 31, "income": 0.1})
     assert store.read("ann", 1) == StoredUser({"city": "Valletta", "age": 31, "income": 0.1})

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from llmrec.data.prepared import Prepared
 from llmrec.decode.contract import Filters
-from llmrec.errors import LlmrecError, UnknownIdError
+from llmrec.errors import DataError, LlmrecError, UnknownIdError
 from llmrec.serving.people import Person, events_of
 from llmrec.serving.schemas import Asker, EventIn, FiltersIn, GoalsIn
 from llmrec.serving.store.contract import StoredEvent
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.seasons import SEASONS
 from llmrec.verbalize.words import stems
+
+AHEAD = 86_400
+"""Seconds by which the clocks of those who tell may be ahead."""
 
 
 def person_given(asker: Asker, prepared: Prepared) -> Person:
@@ -22,10 +26,20 @@ def person_given(asker: Asker, prepared: Prepared) -> Person:
     return Person(events_of(stored_events(given, prepared), prepared.catalog), None, asker.profile)
 
 
-def stored_events(events: Sequence[EventIn], prepared: Prepared, now: int | None = None) -> list[StoredEvent]:
-    """Events as a store keeps them; raises `LlmrecError` for a type or a scenario the data has not."""
+def stored_events(events: Sequence[EventIn], prepared: Prepared) -> list[StoredEvent]:
+    """Events as a store keeps them.
+
+    Raises `LlmrecError` for a type or a scenario the data has not, and for a time that has not come: told in
+    milliseconds it would stand behind all events to come.
+    """
+    latest = int(time.time()) + AHEAD
     types, columns = prepared.histories.event_types, prepared.histories.scenarios
     for event in events:
+        if event.time is not None and event.time > latest:
+            raise DataError(
+                f"the time of the event of item {event.item[:40]!r} is {event.time}, which has not come yet: "
+                "give seconds since 1970 (not milliseconds)"
+            )
         if event.type and event.type not in types:
             raise UnknownIdError(f"events have no type {event.type[:40]!r}, they have: {', '.join(types)}")
         for name, value in event.scenario.items():
@@ -37,7 +51,7 @@ def stored_events(events: Sequence[EventIn], prepared: Prepared, now: int | None
     return [
         StoredEvent(
             event.item,
-            now if event.time is None else event.time,
+            event.time,
             event.type or types[0],
             event.value,
             tuple(event.scenario.items()),

@@ -39,6 +39,7 @@ class CatalogueChanges:
         done unless the store did it nevertheless; `Refused` while an older version answers.
         """
         with self._lock:
+            self._newest()  # or catching up would let another version answer than was chosen
             self._catch_up()
             live = self._newest()
             _check(changes, live.prepared.catalog)
@@ -46,8 +47,9 @@ class CatalogueChanges:
             return self._catch_up()
 
     def catch_up(self) -> Live:
-        """Make what the store's log has and the bundle has not."""
+        """Make what the store's log has and the bundle has not; raises `Refused` as `make` does."""
         with self._lock:
+            self._newest()
             return self._catch_up()
 
     def _newest(self) -> Live:

@@ -107,7 +107,7 @@ class Chat(Model):
 
 
 @router.get("/models")
-def models(own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
+async def models(own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
     """The bundle, as OpenAI lists models."""
     return {
         "object": "list",

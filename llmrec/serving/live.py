@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from pathlib import Path
 
 from llmrec.bundle import read_manifest, readout_of
 from llmrec.data.prepared import Prepared
-from llmrec.errors import LlmrecError, UnknownIdError
+from llmrec.errors import BundleError, LlmrecError, UnknownIdError
 from llmrec.recommend import Shop
+from llmrec.serving.chosen import Choice, choice_path, read_choice, write_choice
 from llmrec.serving.metrics import Metrics
 from llmrec.serving.problems import Refused
 from llmrec.versions import newest_of, read_version, versions_of
 
+_LOG = logging.getLogger("llmrec.serving")
 KEPT = 3
 """Bundles that are loaded at once, the one that answers included."""
 
@@ -48,7 +51,11 @@ class Live:
 
 
 class Bundles:
-    """Loads bundles and says which one answers. A request keeps the one it began with to its end."""
+    """Loads bundles and says which one answers. A request keeps the one it began with to its end.
+
+    What was switched to answers after a restart too (`chosen`): the newest version of the bundle at
+    `directory`, whichever that is then, unless another one was chosen.
+    """
 
     def __init__(
         self, directory: Path, modes: tuple[str, ...], metrics: Metrics, engine: str = "transformers"
@@ -59,7 +66,7 @@ class Bundles:
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._loaded: OrderedDict[str, Live] = OrderedDict()
         self._served: list[str] = []
-        self.switch(self.load(self.root).id)
+        self._answer(self._first().id)
 
     @property
     def current(self) -> Live:
@@ -76,8 +83,8 @@ class Bundles:
     def load(self, directory: Path) -> Live:
         """Load a bundle next to the others; one that is loaded already stays. One load at a time."""
         with self._loading:
-            version, newest = read_version(directory), newest_of(directory)
-            key = f"{directory.name if newest is None else newest.name}@{version.number}"
+            version = read_version(directory)
+            key = f"{_name(directory)}@{version.number}"
             with self._lock:
                 if key in self._loaded:
                     return self._loaded[key]
@@ -111,8 +118,38 @@ class Bundles:
             raise UnknownIdError(f"{root.name} has no version {version}: `llmrec items versions` lists them")
         return found
 
-    def switch(self, key: str) -> Live:
-        """Let a loaded bundle answer from now on."""
+    def switch(self, key: str) -> tuple[Live, bool]:
+        """Let a loaded bundle answer from now on; and whether it will after a restart.
+
+        Where the choice cannot be written the switch is made nevertheless: it may be a way out of trouble.
+        """
+        live = self._answer(key)
+        name, newest = _name(live.directory), read_version(self.root).number
+        own = name == _name(self.root)
+        choice = None if own and live.version == newest else Choice(None if own else name, live.version)
+        try:
+            write_choice(self.root, choice)
+        except LlmrecError as error:
+            _LOG.warning("%s answers until the next restart only: %s", live.id, error)
+            return live, False
+        return live, True
+
+    def _first(self) -> Live:
+        """The bundle to begin with."""
+        choice = read_choice(self.root)
+        if choice is None:
+            return self.load(self.root)
+        try:
+            live = self.load(self.place(choice.name, choice.version))
+        except LlmrecError as error:
+            path = choice_path(self.root)
+            raise BundleError(
+                f"{error}; it was switched to: remove {path}, and the newest version answers"
+            ) from error
+        _LOG.warning("%s answers, which was switched to, and not the newest version", live.id)
+        return live
+
+    def _answer(self, key: str) -> Live:
         with self._lock:
             if key not in self._loaded:
                 there = ", ".join(self._loaded)
@@ -122,11 +159,11 @@ class Bundles:
             self._metrics.version.set(self._loaded[key].version)
             return self._loaded[key]
 
-    def rollback(self) -> Live:
-        """Let the bundle answer again that did before the last switch."""
+    def rollback(self) -> tuple[Live, bool]:
+        """Let the bundle answer again that did before the last switch; as `switch`."""
         with self._lock:
             if len(self._served) < 2:
-                raise Refused(409, "nothing was switched, so there is nothing to roll back")
+                raise Refused(409, "nothing was switched since the start, so there is nothing to roll back")
             before = self._served[-2]
         return self.switch(before)
 
@@ -137,3 +174,9 @@ class Bundles:
             if len(self._loaded) > KEPT and key != new and key not in self._served:
                 del self._loaded[key]
         return len(self._loaded) < before
+
+
+def _name(directory: Path) -> str:
+    """The name of a bundle, of whichever version."""
+    newest = newest_of(directory)
+    return directory.name if newest is None else newest.name

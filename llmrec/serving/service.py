@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from llmrec.bundle import read_manifest
 from llmrec.data.prepared import Prepared
 from llmrec.errors import LlmrecError
 from llmrec.serving.answering import Answering, Question, Reply
@@ -24,6 +25,7 @@ from llmrec.serving.schemas import Asker, EventIn
 from llmrec.serving.settings import ServiceSettings
 from llmrec.serving.store.contract import Appended, StoredUser
 from llmrec.serving.store.opening import open_store
+from llmrec.serving.turns import Turns
 
 _LOG = logging.getLogger("llmrec.serving")
 
@@ -35,9 +37,17 @@ class Service:
         """Raises `LlmrecError` for what cannot be opened."""
         self.settings, self.metrics = settings, Metrics()
         self.keys = None if settings.keys is None else KeyRing(settings.keys, self.metrics)
-        self.bundles = Bundles(settings.bundle, settings.modes, self.metrics, settings.engine)
-        self.store = open_store(settings.store_url)
-        self.catalogue = CatalogueChanges(self.bundles, self.store)
+        read_manifest(settings.bundle)  # or a store would be made beside nothing
+        self.store = open_store(settings.store_url)  # a wrong address is told before a model is loaded
+        try:
+            self.bundles = Bundles(settings.bundle, settings.modes, self.metrics, settings.engine)
+        except BaseException:
+            self.store.close()
+            raise
+        self.catalogue, self.turns = (
+            CatalogueChanges(self.bundles, self.store),
+            Turns(settings.deadline, self.metrics),
+        )
         try:
             self.catalogue.catch_up()
         except LlmrecError as error:
@@ -48,6 +58,7 @@ class Service:
 
     def close(self) -> None:
         """Answer what waits, and give all back."""
+        self.turns.close()
         self._batcher.close()
         self.store.close()
 
@@ -102,8 +113,7 @@ class Service:
         """Tell the store what a user did; raises `UnknownIdError` for items that are not in the catalogue."""
         prepared = self.bundles.current.prepared
         prepared.catalog.indices([event.item for event in events])
-        now = None if key is not None else int(time.time())  # a repetition must say the same
-        return self.store.append(user, stored_events(events, prepared, now), key)
+        return self.store.append(user, stored_events(events, prepared), key, int(time.time()))
 
     def user(self, user: str, newest: int) -> tuple[StoredUser, Person, Live]:
         """What is known of a user."""

@@ -18,7 +18,7 @@ _LISTED = 100
 write = APIRouter(prefix="/v1", tags=["tell"], dependencies=[Depends(allowed("write"))])
 admin = APIRouter(prefix="/v1", tags=["run"], dependencies=[Depends(allowed("admin"))])
 
-# Plain functions: FastAPI runs them in threads, since stores and bundles block.
+# Plain functions: FastAPI runs them in threads, since stores block. What takes seconds has its own (`turns`).
 
 
 @write.post("/events")
@@ -85,7 +85,7 @@ def forget(user: str, own: Service = Depends(service)) -> dict[str, Any]:  # noq
 
 
 @admin.post("/items")
-def items(told: Items, own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
+async def items(told: Items, own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
     """Add, update or retire items: logged in the store, made in a new version, which answers then."""
     changes = [ItemChange("retire", name) for name in told.retire]
     for kind, rows in (("add", told.add), ("update", told.update)):
@@ -95,7 +95,7 @@ def items(told: Items, own: Service = Depends(service)) -> dict[str, Any]:  # no
                 raise UnknownIdError(f"{kind}: row {number} has no id")
             fields = {field: value for field, value in row.items() if field != "id"}
             changes.append(ItemChange(kind, str(name), fields))
-    return _said(own.catalogue.make(changes))
+    return _said(await own.turns.run(lambda: own.catalogue.make(changes)))
 
 
 @admin.get("/bundles")
@@ -105,24 +105,29 @@ def bundles(own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
 
 
 @admin.post("/bundles")
-def load(choice: BundleChoice, own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
+async def load(choice: BundleChoice, own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
     """Load a bundle or a version next to what answers; with `switch`, let it answer then."""
-    live = own.bundles.load(own.bundles.place(choice.name, choice.version))
-    if choice.switch:
-        own.bundles.switch(live.id)
-    return _said(live)
+
+    def made() -> dict[str, Any]:
+        live = own.bundles.load(own.bundles.place(choice.name, choice.version))
+        return _switched(*own.bundles.switch(live.id)) if choice.switch else _said(live)
+
+    return await own.turns.run(made)
 
 
 @admin.post("/bundles/switch")
 def switch(choice: Switch, own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
-    """Let a loaded bundle answer; requests under way are answered by the one they began with."""
-    return _said(own.bundles.switch(choice.id))
+    """Let a loaded bundle answer; requests under way are answered by the one they began with.
+
+    It answers after a restart too, unless `kept` is false: then the choice could not be written.
+    """
+    return _switched(*own.bundles.switch(choice.id))
 
 
 @admin.post("/bundles/rollback")
 def rollback(own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
     """Let the bundle answer again that did before the last switch."""
-    return _said(own.bundles.rollback())
+    return _switched(*own.bundles.rollback())
 
 
 def _said(live: Live) -> dict[str, Any]:
@@ -133,6 +138,10 @@ def _said(live: Live) -> dict[str, Any]:
         "log": live.log,
         "modes": list(live.shops),
     }
+
+
+def _switched(live: Live, kept: bool) -> dict[str, Any]:
+    return {**_said(live), "kept": kept}
 
 
 def _moment(seconds: int) -> str | None:

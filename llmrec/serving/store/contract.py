@@ -120,11 +120,14 @@ class Store(Protocol):
         """The user with at most `newest` events, the newest ones; of an unknown user nothing is known."""
         ...
 
-    def append(self, user: str, events: Sequence[StoredEvent], key: str | None = None) -> Appended:
+    def append(
+        self, user: str, events: Sequence[StoredEvent], key: str | None = None, now: int | None = None
+    ) -> Appended:
         """Append events of one user, all or none, in order; the user need not be known.
 
-        A `key` that came before with the same user and events appends nothing (the answer is as if it had).
-        Raises `KeyReusedError` when it came with other events.
+        Events without a time get `now`, where it is given. A `key` that came before with the same user and
+        events appends nothing, at whichever `now` (the answer is as if it had). Raises `KeyReusedError` when
+        it came with other events.
         """
         ...
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmrec.errors import DataError
@@ -49,10 +49,19 @@ def erased_digest(user: bytes) -> bytes:
     return hashlib.sha256(user).digest()
 
 
-def event_batch(events: Sequence[StoredEvent], key: str | None) -> Batch:
-    """The events of one append."""
+def timed(events: Sequence[StoredEvent], now: int | None) -> Sequence[StoredEvent]:
+    """The events, with the time `now` where they have none."""
+    return [event if event.time is not None else replace(event, time=now) for event in events]
+
+
+def event_batch(events: Sequence[StoredEvent], key: str | None, now: int | None = None) -> Batch:
+    """The events of one append; the digest is of what was told, without `now`."""
     _check_count(len(events), "event")
-    return _batch([_event_document(event) for event in events], key, tuple(event.time for event in events))
+    told = _batch([_event_document(event) for event in events], key)
+    if now is not None:
+        events = timed(events, now)
+    documents = tuple(_event_document(event) for event in events)
+    return replace(told, documents=documents, times=tuple(event.time for event in events))
 
 
 def change_batch(changes: Sequence[ItemChange], key: str | None) -> Batch:
@@ -145,11 +154,11 @@ def _document(value: Any, what: str) -> str:
     return document
 
 
-def _batch(documents: Sequence[str], key: str | None, times: tuple[int | None, ...] = ()) -> Batch:
+def _batch(documents: Sequence[str], key: str | None) -> Batch:
     if key is None:
-        return Batch(tuple(documents), times)
+        return Batch(tuple(documents))
     digest = hashlib.sha256("\n".join(documents).encode()).digest()  # JSON has no bare line ends
-    return Batch(tuple(documents), times, id_bytes(key, "key"), digest)
+    return Batch(tuple(documents), key=id_bytes(key, "key"), digest=digest)
 
 
 def _check_count(count: int, what: str) -> None:

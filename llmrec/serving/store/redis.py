@@ -171,9 +171,11 @@ class RedisStore:
             bool(erased),
         )
 
-    def append(self, user: str, events: Sequence[StoredEvent], key: str | None = None) -> Appended:
+    def append(
+        self, user: str, events: Sequence[StoredEvent], key: str | None = None, now: int | None = None
+    ) -> Appended:
         """See `Store.append`."""
-        batch = event_batch(events, key)
+        batch = event_batch(events, key, now)
         told: list[Any] = [batch.key or b"", batch.digest]
         for time, document in zip(batch.times, batch.documents, strict=True):
             told += ["" if time is None else time, document]

@@ -18,6 +18,7 @@ from llmrec.serving.store.contract import (
     StoredUser,
     StoreUnavailable,
 )
+from llmrec.serving.store.documents import timed
 from llmrec.serving.store.memory import Memory
 
 PAUSE = 1.0
@@ -90,12 +91,14 @@ class RememberingStore:
                 raise
             return known
 
-    def append(self, user: str, events: Sequence[StoredEvent], key: str | None = None) -> Appended:
+    def append(
+        self, user: str, events: Sequence[StoredEvent], key: str | None = None, now: int | None = None
+    ) -> Appended:
         """See `Store.append`."""
         with self._writing(user):
-            found = self._store.append(user, events, key)
+            found = self._store.append(user, events, key, now)
             if not found.repeated:
-                self._memory.appended(user, events)
+                self._memory.appended(user, timed(events, now))
             return found
 
     def put_profile(self, user: str, profile: Mapping[str, str | float]) -> None:

@@ -131,9 +131,11 @@ class SqliteStore:
         name = id_bytes(user, "user")
         return self._reading(lambda rows: tables.read_user(rows, name, newest))
 
-    def append(self, user: str, events: Sequence[StoredEvent], key: str | None = None) -> Appended:
+    def append(
+        self, user: str, events: Sequence[StoredEvent], key: str | None = None, now: int | None = None
+    ) -> Appended:
         """See `Store.append`."""
-        name, batch = id_bytes(user, "user"), event_batch(events, key)
+        name, batch = id_bytes(user, "user"), event_batch(events, key, now)
         return self._commits.run(lambda rows: tables.append_events(rows, name, batch))
 
     def put_profile(self, user: str, profile: Mapping[str, str | float]) -> None:
