@@ -29,7 +29,7 @@ JSON = {"Content-Type": "application/json"}
         (b'{"user": "\\ud800"}', "user"),
         (b'{"user": "12562", "k": NaN}', "k"),
         (b'{"user": "12562", "filters": {"max_price": Infinity}}', "max_price"),
-        (b"[" * 100_000, "JSON"),
+        (b"[" * 100_000, "the body is nested too deeply"),
         (b'{"user": "12562", "k": ' + b"9" * 5000 + b"}", ""),
     ],
 )
@@ -92,7 +92,7 @@ def test_contradictions_are_named(service: Served):
         ("/v1/score", {"user": USER, "candidates": ["none"]}, 404, "item 'none'"),
         ("/v1/explain", {"user": USER, "k": 21}, 422, "k: Input"),
         ("/v1/items", {}, 422, "give one of add, update and retire"),
-        ("/v1/items", {"add": [{"title": "x"}]}, 404, "add: row 1 has no id"),
+        ("/v1/items", {"add": [{"title": "x"}]}, 422, "add: row 1 has no id"),
         ("/v1/items", {"add": [{"id": "x", "colour": 1}]}, 422, "unknown field at item 1: colour"),
         ("/v1/items", {"add": [{"id": "x", "price": -1}]}, 422, "negative price (price) at item 1: -1"),
         ("/v1/items", {"add": [{"id": "22423"}]}, 422, "in the catalogue already"),
@@ -122,6 +122,26 @@ def test_other_calls(service: Served, path: str, body: dict[str, Any], status: i
 )
 def test_looking_up(service: Served, query: str, said: str):
     assert said in service.refused(422, service.http.get(f"/v1/items?{query}"))
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "applicationjson"])
+def test_a_body_says_that_it_is_json(service: Served, kind: str | None):
+    for content in (b'{"history": []}', iter([b'{"history": []}'])):
+        headers = {} if kind is None else {"Content-Type": kind}
+        response = service.http.post("/v1/recommend", content=content, headers=headers)
+        assert "send Content-Type: application/json" in service.refused(415, response)
+    said = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert service.http.post("/v1/recommend", content=b'{"history": []}', headers=said).status_code == 200
+
+
+def test_methods(service: Served):
+    """What an address takes is said; those that machines watch answer HEAD too."""
+    response = service.http.get("/v1/recommend")
+    assert "does not take GET, it takes POST" in service.refused(405, response)
+    assert response.headers["allow"] == "POST"
+    for path in ("/", "/page.js", "/healthz", "/readyz"):
+        head = service.http.head(path)
+        assert (head.status_code, head.content) == (200, b"")
 
 
 def test_ten_megabytes(service: Served):
@@ -226,5 +246,5 @@ def test_a_store_of_something_else(tiny_bundle: Path, tmp_path: Path):
     ):
         pass
     shutil.rmtree(bundle)
-    with pytest.raises(LlmrecError, match="is no version of a bundle"), served(bundle):
+    with pytest.raises(LlmrecError, match="is not a bundle"), served(bundle):
         pass

@@ -273,7 +273,7 @@ def test_other_sites(service: Served):
         assert response.status_code == status, headers
         assert not [name for name in response.headers if name.startswith("access-control")]
     response = service.http.post("/v1/recommend", content=body, headers={"Content-Type": "text/plain"})
-    assert response.status_code == 422
+    assert response.status_code == 415
     assert service.http.options("/v1/recommend", headers={"Origin": service.url}).status_code == 405
 
 

@@ -67,11 +67,15 @@ def _watched(app: FastAPI) -> None:
         """Whether the process lives."""
         return {"status": "ok"}
 
+    app.add_api_route("/healthz", alive, methods=["HEAD"], include_in_schema=False)
+
     @app.get("/readyz", tags=["run"])
     def ready(own: Service = Depends(service)) -> JSONResponse:  # noqa: B008
         """Whether it answers as it should; without its store it answers from memory, and says so here."""
         own.ready()
         return JSONResponse({"status": "ok", "bundle": own.bundles.current.id, "store": own.store.place})
+
+    app.add_api_route("/readyz", ready, methods=["HEAD"], include_in_schema=False)
 
     @app.get("/metrics", tags=["run"], dependencies=[Depends(allowed("admin"))])
     async def metrics(own: Service = Depends(service)) -> Response:  # noqa: B008
@@ -89,4 +93,4 @@ def _files(app: FastAPI, folder: Path, names: Mapping[str, str]) -> None:
                 folder / name, media_type=media, headers={"Content-Security-Policy": PAGE_POLICY}
             )
 
-        app.add_api_route(path, send, methods=["GET"], include_in_schema=False)
+        app.add_api_route(path, send, methods=["GET", "HEAD"], include_in_schema=False)

@@ -10,18 +10,21 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field, StringConstraints
 
-from llmrec.errors import LlmrecError
+from llmrec.decode.why import Cause
+from llmrec.errors import LlmrecError, UnknownIdError
 from llmrec.serving.access import allowed, service
-from llmrec.serving.asking_routes import list_of
+from llmrec.serving.asking_routes import list_of, sentence
+from llmrec.serving.live import Live
 from llmrec.serving.schemas import WORDS, Ask, FiltersIn, GoalsIn, Id, Model
 from llmrec.serving.service import Service
 
+MOST_MESSAGES = 1_000
 router = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=[Depends(allowed("ask"))])
 
 
@@ -30,18 +33,15 @@ class TextPart(Model):
 
     model_config = ConfigDict(extra="ignore")
     type: str
-    text: Annotated[str, StringConstraints(max_length=WORDS)] = ""
-
-
-Parts = Annotated[list[TextPart], Field(max_length=50)]
+    text: str = ""
 
 
 class Message(Model):
-    """One message."""
+    """One message; the body limits those that are not read, `Chat.wish` the one that is."""
 
     model_config = ConfigDict(extra="ignore")
     role: Annotated[str, StringConstraints(max_length=20)]
-    content: Annotated[str, StringConstraints(max_length=20_000)] | Parts | None = None
+    content: str | list[TextPart] | None = None
 
 
 class More(Model):
@@ -70,10 +70,11 @@ class Chat(Model):
             ]
         },
     )
-    messages: Annotated[list[Message], Field(min_length=1, max_length=200)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     model: Annotated[str, StringConstraints(max_length=256)] = "llmrec"
     user: Id | None = None
     stream: bool = False
+    n: Literal[1] | None = Field(default=None, description="One answer is given; `llmrec.k` is its length.")
     llmrec: More = More()
 
     def wish(self) -> str:
@@ -108,11 +109,21 @@ class Chat(Model):
 
 @router.get("/models")
 async def models(own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
-    """The bundle, as OpenAI lists models."""
-    return {
-        "object": "list",
-        "data": [{"id": own.bundles.current.id, "object": "model", "owned_by": "llmrec"}],
-    }
+    """The bundle that answers, as OpenAI lists models."""
+    return {"object": "list", "data": [_model(own.bundles.current)]}
+
+
+@router.get("/models/{name:path}")
+async def model(name: str, own: Service = Depends(service)) -> dict[str, Any]:  # noqa: B008
+    """The bundle that answers, by its id."""
+    live = own.bundles.current
+    if name != live.id:
+        raise UnknownIdError(f"there is no model {name[:80]!r}: {live.id} answers, whichever is named")
+    return _model(live)
+
+
+def _model(live: Live) -> dict[str, Any]:
+    return {"id": live.id, "object": "model", "created": live.made, "owned_by": "llmrec"}
 
 
 @router.post("/chat/completions", response_class=Response)
@@ -161,6 +172,8 @@ def lines_of(told: dict[str, Any]) -> list[str]:
     for place, item in enumerate(told["items"], 1):
         price = "" if item["price"] is None else f", {item['price']:.2f}"
         lines.append(f"{place}. {' '.join(item['title'].split())} ({item['item']}{price})\n")
+        if item["because"]:
+            lines.append(f"   {sentence([Cause(**cause) for cause in item['because']])}\n")
     for label, name in (("Enforced", "enforced"), ("Left to the model", "left"), ("Note", "notes")):
         if told[name]:
             lines.append(f"{label}: {'; '.join(told[name])}\n")

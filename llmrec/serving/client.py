@@ -6,8 +6,10 @@ with Client("http://127.0.0.1:8000") as client:
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -49,12 +51,32 @@ class _Calls:
     def _found(response: httpx.Response) -> Any:
         if response.is_success:
             return response.json()
-        retry = response.headers.get("retry-after")
         try:
             detail = str(response.json()["detail"])
         except (ValueError, KeyError, TypeError):
             detail = f"the service answered {response.status_code}"
-        raise ServiceError(response.status_code, detail, None if retry is None else float(retry))
+        raise ServiceError(response.status_code, detail, retry_after(response.headers.get("retry-after")))
+
+    @staticmethod
+    def _bundle(name: str | None, version: int | None, switch: bool) -> dict[str, Any]:
+        told: dict[str, Any] = {"switch": switch}
+        return told | {key: each for key, each in (("name", name), ("version", version)) if each is not None}
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds of a Retry-After header: a number, or from a proxy a date; None for what is neither."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(int(header)))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+    return max(0.0, (moment - datetime.datetime.now(datetime.UTC)).total_seconds())
 
 
 class Client(_Calls):
@@ -108,11 +130,42 @@ class Client(_Calls):
         """Delete a user."""
         return self._found(self._http.delete(self._user(user)))
 
+    def users(self, starting: str = "", most: int = 20) -> Any:
+        """Ids of users of the bundle that begin with `starting`."""
+        return self._get("/v1/users", starting=starting, most=most)
+
+    def items(self, ids: Sequence[str]) -> Any:
+        """Titles, prices, categories of at most 100 items."""
+        return self._get("/v1/items", ids=list(ids))
+
     def change_items(self, **changes: Any) -> Any:
         """`add`, `update` or `retire` items."""
         return self._post("/v1/items", changes)
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def bundles(self) -> Any:
+        """What is loaded and what answers."""
+        return self._get("/v1/bundles")
+
+    def load_bundle(self, name: str | None = None, version: int | None = None, switch: bool = False) -> Any:
+        """Load a version, or the bundle `name` beside the first one; with `switch` it answers then."""
+        return self._post("/v1/bundles", self._bundle(name, version, switch))
+
+    def switch_bundle(self, bundle: str) -> Any:
+        """Let a loaded bundle answer, by its id."""
+        return self._post("/v1/bundles/switch", {"id": bundle})
+
+    def roll_back_bundle(self) -> Any:
+        """Let the bundle answer again that did before the last switch."""
+        return self._post("/v1/bundles/rollback", None)
+
+    def ready(self) -> Any:
+        """Which bundle answers; raises `ServiceError` when the service's store does not."""
+        return self._get("/readyz")
+
+    def _get(self, path: str, **query: Any) -> Any:
+        return self._found(self._http.get(path, params=query))
+
+    def _post(self, path: str, body: Mapping[str, Any] | None) -> Any:
         return self._found(self._http.post(path, json=body))
 
 
@@ -169,9 +222,42 @@ class AsyncClient(_Calls):
         """See `Client.delete_user`."""
         return self._found(await self._http.delete(self._user(user)))
 
+    async def users(self, starting: str = "", most: int = 20) -> Any:
+        """See `Client.users`."""
+        return await self._get("/v1/users", starting=starting, most=most)
+
+    async def items(self, ids: Sequence[str]) -> Any:
+        """See `Client.items`."""
+        return await self._get("/v1/items", ids=list(ids))
+
     async def change_items(self, **changes: Any) -> Any:
         """See `Client.change_items`."""
         return await self._post("/v1/items", changes)
 
-    async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+    async def bundles(self) -> Any:
+        """See `Client.bundles`."""
+        return await self._get("/v1/bundles")
+
+    async def load_bundle(
+        self, name: str | None = None, version: int | None = None, switch: bool = False
+    ) -> Any:
+        """See `Client.load_bundle`."""
+        return await self._post("/v1/bundles", self._bundle(name, version, switch))
+
+    async def switch_bundle(self, bundle: str) -> Any:
+        """See `Client.switch_bundle`."""
+        return await self._post("/v1/bundles/switch", {"id": bundle})
+
+    async def roll_back_bundle(self) -> Any:
+        """See `Client.roll_back_bundle`."""
+        return await self._post("/v1/bundles/rollback", None)
+
+    async def ready(self) -> Any:
+        """See `Client.ready`."""
+        return await self._get("/readyz")
+
+    async def _get(self, path: str, **query: Any) -> Any:
+        return self._found(await self._http.get(path, params=query))
+
+    async def _post(self, path: str, body: Mapping[str, Any] | None) -> Any:
         return self._found(await self._http.post(path, json=body))

@@ -57,7 +57,7 @@ class _Answer:
     async def instead(self, scope: Scope, receive: Receive, status: int, said: str) -> None:
         """A problem, unless a response has begun."""
         if not self.status:
-            await problem(status, said)(scope, receive, self)
+            await problem(status, said, path=scope["path"])(scope, receive, self)
 
 
 class Guard:
@@ -78,11 +78,11 @@ class Guard:
             return
         start, answer = time.perf_counter(), _Answer(Headers(scope=scope).get("x-request-id", ""), send)
         try:
-            refusal = self._refusal(Headers(scope=scope))
+            refusal = self._refusal(scope["method"], Headers(scope=scope))
             if refusal is None:
                 await self._app(scope, self._limited(receive), answer)
             else:
-                await problem(*refusal)(scope, receive, answer)
+                await problem(*refusal, path=scope["path"])(scope, receive, answer)
         except _TooLarge:
             await answer.instead(scope, receive, *self._too_large())
         except Exception as error:  # the last resort: no trace in the answer, none of the request in the log
@@ -107,7 +107,7 @@ class Guard:
 
         return limited
 
-    def _refusal(self, headers: Headers) -> tuple[int, str] | None:
+    def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if self._local and not local_name(host):
             return 421, "this service answers on this machine only: ask it as 127.0.0.1 or localhost"
@@ -115,9 +115,15 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return 403, "pages of other sites may not ask"
         length = headers.get("content-length", "0")
-        if length.isdecimal() and len(length) < 20 and int(length) <= self._body:
-            return None
-        return self._too_large() if length.isdecimal() else (400, "the Content-Length is no number")
+        if not length.isdecimal():
+            return 400, "the Content-Length is no number"
+        if len(length) >= 20 or int(length) > self._body:
+            return self._too_large()
+        brings = int(length) > 0 or "transfer-encoding" in headers
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if brings and method in ("POST", "PUT") and kind != "application/json":
+            return 415, "the body must be JSON and say so: send Content-Type: application/json"
+        return None
 
     def _too_large(self) -> tuple[int, str]:
         return 413, f"the body is too large: at most {self._body:,} bytes are read"

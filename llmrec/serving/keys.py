@@ -123,7 +123,8 @@ class KeyRing:
     def check(self, header: str, scope: str) -> Key:
         """The key of an Authorization header, if it may do `scope`.
 
-        Raises `Refused`: 401 without a key that is good now, 403 without the scope, 429 when it is too fast.
+        Raises `Refused`: 401 without a key that is good now, 403 without the scope, 429 when it is too fast,
+        503 when the file of keys cannot be read.
         """
         kind, _, given = header.partition(" ")
         if kind.lower() != "bearer" or not given:

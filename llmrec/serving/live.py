@@ -27,7 +27,8 @@ KEPT = 3
 class Live:
     """A loaded bundle: `shops` by mode; the first one answers where no mode is named.
 
-    `log`: number of the last change of the catalogue that it has of the store's log.
+    `log`: number of the last change of the catalogue that it has of the store's log. `made`: when this
+    version was written, in seconds since 1970 UTC.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Live:
     version: int
     log: int
     shops: dict[str, Shop]
+    made: int
 
     @property
     def prepared(self) -> Prepared:
@@ -92,7 +94,8 @@ class Bundles:
             for mode in self._modes or (readout_of(read_manifest(directory)),):
                 shops[mode] = Shop.open(directory, mode, engine=self._engine)
                 _ = shops[mode].lexicon  # read now, and not when the first one asks
-            live = Live(key, directory, version.number, version.log, shops)
+            made = int((directory / "manifest.json").stat().st_mtime)
+            live = Live(key, directory, version.number, version.log, shops, made)
             with self._lock:
                 self._loaded[key] = live
                 dropped = self._drop(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +23,7 @@ _STATUS: tuple[tuple[type[LlmrecError], int], ...] = (
     (LlmrecError, 422),
 )
 _LONGEST = 500
+_OPENAI = ("/v1/chat/", "/v1/models")
 _SPOKEN = {"(--no-enforce)": '("enforce": false)', "--no-enforce": '"enforce": false'}
 """What errors say of options of the command line, and how they are called here."""
 
@@ -54,13 +56,21 @@ def line_of(error: LlmrecError) -> str:
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
-def problem(status: int, detail: str, retry: float | None = None, path: str = "") -> JSONResponse:
+def problem(
+    status: int,
+    detail: str,
+    retry: float | None = None,
+    path: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     """A problem as a response; under the paths of OpenAI's shape its clients find the line too."""
-    headers = {} if retry is None else {"Retry-After": str(max(1, round(retry)))}
+    headers = dict(headers or {})
+    if retry is not None:
+        headers["Retry-After"] = str(max(1, round(retry)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     body = document(status, detail)
-    if path.startswith("/v1/chat/"):
+    if path.startswith(_OPENAI):
         body["error"] = {"message": detail, "type": "llmrec", "code": str(status)}
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 
@@ -82,21 +92,27 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        said, path = str(error.detail), request.url.path
         if error.status_code == 400:
-            return problem(400, "the body cannot be read: send JSON in UTF-8")
-        if error.status_code == 404:
-            return problem(404, "there is nothing at this address: /docs lists what there is")
-        return problem(error.status_code, str(error.detail))
+            deep = isinstance(error.__cause__, RecursionError)
+            said = "the body is nested too deeply" if deep else "the body cannot be read: send JSON in UTF-8"
+        elif error.status_code == 404:
+            said = "there is nothing at this address: /docs lists what there is"
+        elif error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            said = f"this address does not take {request.method[:10]}, it takes {allowed}"
+        return problem(error.status_code, said, path=path, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()
+        found, path = error.errors(), request.url.path
         if found and found[0]["type"] == "json_invalid":
             reason = found[0].get("ctx", {}).get("error", "")
-            return problem(400, f"the body is no JSON ({reason} at character {found[0]['loc'][-1]})")
+            said = f"the body is no JSON ({reason} at character {found[0]['loc'][-1]})"
+            return problem(400, said, path=path)
         said = "; ".join(_fault(each) for each in found[:3])
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        return problem(422, f"{said}{more}"[:_LONGEST], path=request.url.path)
+        return problem(422, f"{said}{more}"[:_LONGEST], path=path)
 
 
 def _fault(fault: Any) -> str:

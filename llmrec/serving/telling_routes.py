@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Query
 
-from llmrec.errors import UnknownIdError
+from llmrec.errors import DataError
 from llmrec.serving.access import allowed, service
 from llmrec.serving.live import Live
 from llmrec.serving.schemas import BundleChoice, Events, Items, Profile, Switch
@@ -92,7 +92,7 @@ async def items(told: Items, own: Service = Depends(service)) -> dict[str, Any]:
         for number, row in enumerate(rows, 1):
             name = row.get("id")
             if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-                raise UnknownIdError(f"{kind}: row {number} has no id")
+                raise DataError(f"{kind}: row {number} has no id")
             fields = {field: value for field, value in row.items() if field != "id"}
             changes.append(ItemChange(kind, str(name), fields))
     return _said(await own.turns.run(lambda: own.catalogue.make(changes)))
