@@ -13,8 +13,10 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 from served import USER, Served, copied, served
+
+from llmrec.serving.keys import add_key
 
 SECONDS = 60
 
@@ -67,10 +69,11 @@ def put(browser: Chrome, name: str, value: str) -> None:
 
 
 def titles(browser: Chrome) -> list[list[str]]:
-    lists = browser.find_elements(By.CSS_SELECTOR, ".list")
-    return [
-        [each.text for each in one.find_elements(By.CSS_SELECTOR, ".title span:first-child")] for one in lists
-    ]
+    """All lists at once: they may be replaced meanwhile."""
+    script = """return [...document.querySelectorAll('.list')].map(
+        list => [...list.querySelectorAll('.title span:first-child')].map(each => each.innerText))"""
+    found: list[list[str]] = browser.execute_script(script)
+    return found
 
 
 def test_asking_and_comparing(page: Chrome, service: Served, tmp_path: Path):
@@ -106,7 +109,8 @@ def screenshots(page: Chrome, folder: Path) -> None:
         size = {"width": width, "height": 1400, "deviceScaleFactor": 1, "mobile": width < 500}
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
-        page.execute_script("scrollTo(0, 0)")
+        size["height"] = page.execute_script("scrollTo(0, 0); return document.documentElement.scrollHeight")
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)  # all of it on the picture
         assert page.save_screenshot(str(folder / f"{name}.png"))
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
@@ -219,6 +223,60 @@ def test_hostile_titles_and_ids(browser: Chrome, tiny_bundle: Path, tmp_path: Pa
     assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []
 
 
+def test_limits_of_the_catalogue_are_ticked(page: Chrome, service: Served, tmp_path: Path):
+    """Categories and attributes as the catalogue has them; what is shown is what the API says."""
+    put(page, "history", "22423, 84879")
+    for summary in page.find_elements(By.CSS_SELECTOR, "#facets summary"):
+        summary.click()
+    tick = "#facets input[data-{}][value='{}']"
+    page.find_element(By.CSS_SELECTOR, tick.format("attribute=colour", "Red")).click()
+    page.find_element(By.CSS_SELECTOR, tick.format("attribute=colour", "Pink")).click()
+    page.find_element(By.CSS_SELECTOR, tick.format("without=categories", "Baking")).click()
+    shown = [each.text for each in page.find_elements(By.CSS_SELECTOR, "#facets summary")]
+    assert shown == ["Nothing from these categories (1 ticked)", "One of these: colour (2 ticked)"]
+    limits: dict[str, Any] = {"not_categories": ["Baking"], "attributes": {"colour": ["Pink", "Red"]}}
+    listed_as(page, service, limits)
+    Select(page.find_element(By.ID, "category")).select_by_value("Bags & shoppers")
+    listed_as(page, service, limits | {"categories": ["Bags & shoppers"]})
+    screenshots(page, tmp_path)
+    assert [each for each in page.get_log("browser") if each["level"] == "SEVERE"] == []
+
+
+def listed_as(page: Chrome, service: Served, limits: dict[str, Any]) -> None:
+    expected = [
+        each["title"] for each in service.ask(history=["22423", "84879"], filters=limits, k=5)["items"]
+    ]
+    assert expected
+    page.find_element(By.CSS_SELECTOR, "button.main").click()
+    until(page, lambda: titles(page) == [expected])
+
+
+def test_ranges_of_numbers(page: Chrome):
+    """A bound that is left out is the catalogue's own."""
+    facet = {"values": [{"value": "1999", "items": 1}], "distinct": 1, "low": 1919, "high": 2000}
+    none = {"values": [], "distinct": 0, "low": None, "high": None}
+    found = {"categories": none, "attributes": {"year": facet, "size": facet}, "bundle": "x"}
+    page.execute_script("showFacets(arguments[0])", found)
+    put(page, "low-year", "1990")
+    filters = page.execute_script("const filters = {}; facetFilters(filters); return filters;")
+    assert filters == {"attributes": {"year": ["1990-2000"]}}
+
+
+def test_a_key_that_may_only_ask(browser: Chrome, tiny_bundle: Path, tmp_path: Path):
+    """It sees no users, and what answers, what can be ticked, and lists all the same."""
+    key = add_key(tmp_path / "keys.json", ["ask"])
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    with served(copied(tiny_bundle, tmp_path), keys=tmp_path / "keys.json") as running:
+        browser.get(running.url)
+        until(browser, lambda: "give an API key" in text(browser, "about"))
+        put(browser, "key", key + Keys.TAB)
+        until(browser, lambda: text(browser, "about") == "Asking bundle@1")
+        assert browser.find_elements(By.CSS_SELECTOR, "#facets input")
+        browser.find_element(By.CSS_SELECTOR, "button.main").click()
+        until(browser, lambda: titles(browser) and len(titles(browser)[0]) == 5)
+        assert text(browser, "problem") == ""
+
+
 def test_a_mistake_is_said(page: Chrome):
     put(page, "user", "nobody")
     page.find_element(By.CSS_SELECTOR, "button.main").click()
@@ -229,7 +287,7 @@ def test_a_mistake_is_said(page: Chrome):
 def test_for_keyboard_and_screen_reader(page: Chrome):
     """Every field has a name and is reached by Tab; the first stop leads past the form."""
     unnamed = page.execute_script(
-        "return [...document.querySelectorAll('input, textarea, button')]"
+        "return [...document.querySelectorAll('input, textarea, button, select')]"
         ".filter(e => !(e.labels && e.labels.length) && !e.textContent.trim()).map(e => e.id)"
     )
     assert unnamed == []

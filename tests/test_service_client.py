@@ -68,6 +68,7 @@ def test_bundles_by_both_clients(tiny_bundle: Path, tmp_path: Path):
                 assert (await other.switch_bundle("bundle@2"))["kept"]
                 assert (await other.roll_back_bundle())["id"] == "bundle@1"
                 assert (await other.bundles()) == client.bundles()
+                assert (await other.facets(2)) == client.facets(2)
                 with pytest.raises(ServiceError, match="no bundle 'none'"):
                     await other.load_bundle("none")
 

@@ -15,19 +15,24 @@ from llmrec.decode.why import Cause
 from llmrec.errors import LlmrecError
 from llmrec.serving.access import allowed, service
 from llmrec.serving.answering import Reply
+from llmrec.serving.facets import Facet
 from llmrec.serving.live import Live
 from llmrec.serving.problems import document, line_of, status_of
 from llmrec.serving.schemas import (
+    MOST_CANDIDATES,
     MOST_SEEN,
     Ask,
     Asker,
     Explain,
+    FacetOut,
+    FacetsOut,
     Id,
     ItemsOut,
     KnownItem,
     ListOut,
     Score,
     ScoresOut,
+    ValueOut,
 )
 from llmrec.serving.service import Service
 
@@ -96,6 +101,29 @@ async def items(
             for each in known
         ],
         unknown=[name for name in names if name not in catalog],
+        bundle=live.id,
+    )
+
+
+# A plain function, and so in a thread: the first time a large catalogue takes a second.
+@router.get("/facets")
+def facets(
+    own: Service = Depends(service),  # noqa: B008
+    most: int = Query(50, ge=0, le=MOST_CANDIDATES, description="Values of each facet."),
+) -> FacetsOut:
+    """What `filters` can name: the most frequent categories and values of attributes, and the prices."""
+    live = own.bundles.current
+    found = live.facets
+
+    def shown(facet: Facet) -> FacetOut:
+        values = [ValueOut(value=value, items=count) for value, count in facet.values[:most]]
+        return FacetOut(values=values, distinct=len(facet.values), low=facet.low, high=facet.high)
+
+    return FacetsOut(
+        categories=shown(found.categories),
+        attributes={name: shown(facet) for name, facet in found.attributes.items()},
+        prices=shown(found.prices),
+        currency=live.prepared.catalog.currency,
         bundle=live.id,
     )
 

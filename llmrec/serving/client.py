@@ -138,6 +138,10 @@ class Client(_Calls):
         """Titles, prices, categories of at most 100 items."""
         return self._get("/v1/items", ids=list(ids))
 
+    def facets(self, most: int = 50) -> Any:
+        """What filters can name: the `most` frequent categories and values of attributes, and prices."""
+        return self._get("/v1/facets", most=most)
+
     def change_items(self, **changes: Any) -> Any:
         """`add`, `update` or `retire` items."""
         return self._post("/v1/items", changes)
@@ -229,6 +233,10 @@ class AsyncClient(_Calls):
     async def items(self, ids: Sequence[str]) -> Any:
         """See `Client.items`."""
         return await self._get("/v1/items", ids=list(ids))
+
+    async def facets(self, most: int = 50) -> Any:
+        """See `Client.facets`."""
+        return await self._get("/v1/facets", most=most)
 
     async def change_items(self, **changes: Any) -> Any:
         """See `Client.change_items`."""

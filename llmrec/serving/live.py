@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from llmrec.bundle import read_manifest, readout_of
@@ -14,6 +15,7 @@ from llmrec.data.prepared import Prepared
 from llmrec.errors import BundleError, LlmrecError, UnknownIdError
 from llmrec.recommend import Shop
 from llmrec.serving.chosen import Choice, choice_path, read_choice, write_choice
+from llmrec.serving.facets import Facets, facets_of
 from llmrec.serving.metrics import Metrics
 from llmrec.serving.problems import Refused
 from llmrec.versions import newest_of, read_version, versions_of
@@ -42,6 +44,11 @@ class Live:
     def prepared(self) -> Prepared:
         """The data of the bundle."""
         return next(iter(self.shops.values())).prepared
+
+    @cached_property
+    def facets(self) -> Facets:
+        """What its items can be filtered by; counted when it is first asked for."""
+        return facets_of(self.prepared.catalog)
 
     def mode(self, named: str | None) -> str:
         """The mode to answer in; raises `LlmrecError` for one that is not served."""

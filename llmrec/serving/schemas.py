@@ -263,6 +263,32 @@ class KnownItem(BaseModel):
     retired: bool
 
 
+class ValueOut(BaseModel):
+    """A value that a filter takes, and the number of items that have it."""
+
+    value: str
+    items: int
+
+
+class FacetOut(BaseModel):
+    """The most frequent values, of `distinct` ones; the bounds of those that are numbers."""
+
+    values: list[ValueOut]
+    distinct: int
+    low: float | None
+    high: float | None
+
+
+class FacetsOut(BaseModel):
+    """What filters can name; of prices the bounds alone, in `currency`."""
+
+    categories: FacetOut
+    attributes: dict[str, FacetOut]
+    prices: FacetOut
+    currency: str
+    bundle: str
+
+
 class ItemsOut(BaseModel):
     """Items that were looked up, each once, as asked; `unknown` are the ids that the catalogue has not."""
 

@@ -63,8 +63,79 @@ function request(wish) {
   for (const name of ["min_price", "max_price"]) if (byId(name).value !== "") filters[name] = Number(byId(name).value);
   for (const name of ["words", "not_words"]) if (words(name).length) filters[name] = words(name);
   for (const name of ["seen", "again"]) if (byId(name).checked) filters[name] = true;
+  facetFilters(filters);
   if (Object.keys(filters).length) body.filters = filters;
   return body;
+}
+
+// What the catalogue can be filtered by is asked of the service; see `facetFilters` for what comes of it.
+function row(label, field) {
+  const made = element("div", undefined, "row"), named = element("label", label);
+  named.htmlFor = field.id;
+  made.append(named, field);
+  return made;
+}
+
+function ticks(label, kind, facet) {
+  const box = element("details"), summary = element("summary", label), list = element("div", undefined, "ticks");
+  for (const { value, items } of facet.values) {
+    const line = element("label"), tick = Object.assign(element("input"), { type: "checkbox", value });
+    Object.assign(tick.dataset, kind);
+    line.append(tick, " ", element("bdi", value), element("span", ` ${items.toLocaleString("en")}`, "quiet"));
+    list.append(line);
+  }
+  const more = facet.distinct - facet.values.length;
+  if (more > 0) list.append(element("p", `and ${more.toLocaleString("en")} more, which requests can name`, "quiet"));
+  box.addEventListener("change", () => {
+    const count = list.querySelectorAll(":checked").length;
+    summary.textContent = count ? `${label} (${count} ticked)` : label;
+  });
+  box.append(summary, list);
+  return box;
+}
+
+function bounds(name, facet) {
+  const pair = element("div", undefined, "pair");
+  for (const [side, label] of [["low", "from"], ["high", "to"]]) {
+    const field = Object.assign(element("input"), { type: "number", step: "any", id: `${side}-${name}`, placeholder: facet[side] });
+    Object.assign(field.dataset, { attribute: name, side, bound: facet[side] });
+    pair.append(row(`${name}, ${label}`, field));
+  }
+  return pair;
+}
+
+function showFacets(found) {
+  const parts = [];
+  if (found.categories.values.length) {
+    const select = Object.assign(element("select"), { id: "category" });
+    select.append(Object.assign(element("option", "any"), { value: "" }));
+    for (const { value, items } of found.categories.values) {
+      select.append(Object.assign(element("option", `${value} (${items.toLocaleString("en")})`), { value }));
+    }
+    parts.push(row("Category", select), ticks("Nothing from these categories", { without: "categories" }, found.categories));
+  }
+  for (const [name, facet] of Object.entries(found.attributes)) {
+    if (facet.low !== null) parts.push(bounds(name, facet));
+    else if (facet.values.length) parts.push(ticks(`One of these: ${name}`, { attribute: name }, facet));
+  }
+  byId("facets").replaceChildren(...parts);
+  byId("facets").dataset.bundle = found.bundle;
+}
+
+function facetFilters(filters) {
+  if (byId("category")?.value) filters.categories = [byId("category").value];
+  const attributes = {}, ranges = {};
+  for (const tick of byId("facets").querySelectorAll(":checked")) {
+    if (tick.dataset.without) (filters.not_categories ??= []).push(tick.value);
+    else if (tick.dataset.attribute) (attributes[tick.dataset.attribute] ??= []).push(tick.value);
+  }
+  for (const field of byId("facets").querySelectorAll("input[data-side]")) {
+    const { attribute, side, bound } = field.dataset;
+    (ranges[attribute] ??= {})[side] = field.value === "" ? bound : field.value;
+    if (field.value !== "") ranges[attribute].given = true;
+  }
+  for (const [name, { low, high, given: set }] of Object.entries(ranges)) if (set) attributes[name] = [`${low}-${high}`];
+  if (Object.keys(attributes).length) filters.attributes = attributes;
 }
 
 function said(list, label, parts) {
@@ -194,11 +265,20 @@ async function seePast() {
 }
 
 async function listUsers() {
+  let users = [];
   try {
-    const found = await call("GET", `/v1/users?most=20&starting=${encodeURIComponent(byId("user").value)}`);
-    byId("users").replaceChildren(...found.users.map((user) => Object.assign(element("option"), { value: user })));
-    const models = await call("GET", "/v1/models");
-    byId("about").textContent = `Asking ${models.data[0].id}`;
+    ({ users } = await call("GET", `/v1/users?most=20&starting=${encodeURIComponent(byId("user").value)}`));
+  } catch {
+    // A key that may ask alone sees no users; what it may do is not the worse for it.
+  }
+  byId("users").replaceChildren(...users.map((user) => Object.assign(element("option"), { value: user })));
+}
+
+async function about() {
+  try {
+    const found = await call("GET", "/v1/facets");
+    byId("about").textContent = `Asking ${found.bundle}`;
+    if (byId("facets").dataset.bundle !== found.bundle) showFacets(found);
   } catch (error) {
     byId("about").textContent = error.message;
   }
@@ -267,7 +347,8 @@ byId("history").addEventListener("input", (event) => {
   if (["insertFromPaste", "insertFromDrop"].includes(event.inputType)) seePast();
 });
 byId("user").addEventListener("input", listUsers);
-byId("key").addEventListener("change", listUsers);
+for (const renew of [about, listUsers]) byId("key").addEventListener("change", renew);
 byId("curl").addEventListener("click", () => copy(asCurl));
 byId("python").addEventListener("click", () => copy(asPython));
+about();
 listUsers();
