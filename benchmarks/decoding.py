@@ -86,7 +86,7 @@ def generate(
         for level, token in enumerate(row):
             following.setdefault(tuple(row[:level]), set()).add(token)
     allowed = {prefix: sorted(tokens) for prefix, tokens in following.items()}
-    ids, length = torch.tensor(prompts), len(prompts[0])
+    ids, length = torch.tensor(prompts, device=model.device), len(prompts[0])
 
     def call() -> tuple[np.ndarray, np.ndarray]:
         with quiet():
@@ -105,9 +105,8 @@ def generate(
                 pad_token_id=0,
             )
         shape = (len(prompts), beams)
-        return output.sequences[:, length:].reshape(*shape, -1).numpy(), output.sequences_scores.reshape(
-            shape
-        ).numpy()
+        written, scores = output.sequences[:, length:].cpu(), output.sequences_scores.float().cpu()
+        return written.reshape(*shape, -1).numpy(), scores.reshape(shape).numpy()
 
     return call
 
