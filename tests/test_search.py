@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_bundle import files_of_at_most, tree
 
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.retrieve import exact
 from llmrec.retrieve.exact import all_scores, exact_top_k, max_scores, top_k_of
 from llmrec.retrieve.index import ItemIndex
-from llmrec.retrieve.indexing import build_index, lead_to_all
+from llmrec.retrieve.indexing import build_index
 from llmrec.retrieve.rank import top_k
 from llmrec.retrieve.search import ItemSearch
 from llmrec.retrieve.settings import SearchSettings
@@ -195,22 +194,6 @@ def test_every_item_can_be_found(index: ItemIndex):
     assert (lists != np.arange(ITEMS)[:, None]).all()
 
 
-def test_an_index_is_the_same_every_time(tmp_path: Path):
-    """One thread (as the tests run) builds one graph."""
-    import faiss
-
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        for kind in ("hnsw", "ivfpq"):
-            for name in ("one", "two"):
-                build_index(catalogue(), tmp_path / name, kind)
-            for part in ("neighbours.npy", "landmarks.npy", "proposal.faiss"):
-                assert (tmp_path / "one" / part).read_bytes() == (tmp_path / "two" / part).read_bytes()
-    finally:
-        faiss.omp_set_num_threads(threads)
-
-
 def test_searches_at_once_do_not_disturb_each_other(index: ItemIndex):
     search, asked = searching(index), users(count=12)
     expected = search.top_k(asked, 10)[0]
@@ -341,35 +324,6 @@ def test_what_is_no_index_is_refused(index: ItemIndex, tmp_path: Path):
             ItemIndex(tmp_path)
 
 
-def test_an_index_that_cannot_be_made_is_refused(tmp_path: Path):
-    with pytest.raises(LlmrecError, match="needs 1,000 items, the catalogue has 999: choose auto"):
-        build_index(catalogue(items=999), tmp_path / "index", "ivfpq")
-    with pytest.raises(LlmrecError, match="choose one of: hnsw, ivfpq"):
-        build_index(catalogue(items=9), tmp_path / "index", "flat")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
-def test_a_full_disk_leaves_the_old_index(tmp_path: Path, kind: str):
-    vectors, directory = catalogue(items=1_000), tmp_path / "index"
-    build_index(vectors, directory)
-    before = tree(directory)
-    largest = max(path.stat().st_size for path in directory.iterdir())
-    for size in (0, 1_000, 100_000, largest // 2):
-        with files_of_at_most(size), pytest.raises(LlmrecError) as error:
-            build_index(vectors, directory, kind)
-        assert "cannot write" in str(error.value) or "no space left" in str(error.value)
-        assert tree(directory) == before and list(tmp_path.iterdir()) == [directory]
-
-
-@pytest.mark.parametrize("items", [1, 2, 33, 200])
-def test_small_catalogues_can_be_indexed(tmp_path: Path, items: int):
-    vectors = catalogue(items=items)
-    search = searching(build_index(vectors, tmp_path / "index"), vectors)
-    found, _ = search.top_k(users(), items)
-    np.testing.assert_array_equal(np.sort(found), np.tile(np.arange(items), (8, 1)))
-
-
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -397,16 +351,3 @@ def test_scores_of_some_items_are_those_of_all():
     vectors, asked = catalogue(), users()
     ids = np.array([5, 5, 2_999, 0])
     np.testing.assert_allclose(max_scores(vectors, ids, asked[0]), whole(vectors, asked)[0, ids], rtol=1e-5)
-
-
-@given(st.integers(2, 60), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_no_item_stays_without_an_edge_to_it(items: int, degree: int, seed: int):
-    """Most lists are the same few hubs."""
-    rng = np.random.default_rng(seed)
-    lists = rng.integers(max(1, items // 4), size=(items, degree)).astype(np.int32)
-    lists[np.arange(items)[:, None] == lists] = -1
-    before = np.bincount(lists[lists >= 0], minlength=items)
-    lead_to_all(lists)
-    after = np.bincount(lists[lists >= 0], minlength=items)
-    assert (after > 0).sum() >= (before > 0).sum() and (lists < items).all()
-    assert (lists != np.arange(items)[:, None]).all()

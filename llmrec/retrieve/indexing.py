@@ -5,10 +5,13 @@ See `retrieve.index` for the files and why both graphs are needed.
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,7 +19,7 @@ from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import replace_directory, write_json
 from llmrec.retrieve.index import FORMAT, ItemIndex
 from llmrec.retrieve.settings import SearchSettings
-from llmrec.retrieve.storage import blocks_of, rows_of, write_array
+from llmrec.retrieve.storage import as_float32, blocks_of, rows_of, write_array
 
 ALIKE, STRONG = 32, 8
 """Columns of `neighbours.npy` by distance and by inner product."""
@@ -59,7 +62,8 @@ def build_index(
     with replace_directory(Path(directory)) as temporary:
         np.save(temporary / "landmarks.npy", landmarks.astype(np.int64))
         neighbours = _no_neighbours(temporary / "neighbours.npy", items)
-        proposal = makers[kind](vectors, neighbours, advance or (lambda _: None))
+        with _by_products():
+            proposal = makers[kind](vectors, neighbours, advance or (lambda _: None))
         lead_to_all(neighbours)
         neighbours.flush()
         with (temporary / "proposal.faiss").open("wb") as handle:
@@ -78,6 +82,22 @@ def build_index(
     return ItemIndex(Path(directory))
 
 
+@contextlib.contextmanager
+def _by_products() -> Iterator[None]:
+    """Let faiss compare many vectors by products of matrices, five times as fast as one by one.
+
+    From version 1.15 it does so for 128,000 vectors and more alone.
+    """
+    import faiss
+
+    before = faiss.cvar.distance_compute_blas_threshold
+    faiss.cvar.distance_compute_blas_threshold = 20
+    try:
+        yield
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = before
+
+
 def _no_neighbours(path: Path, items: int) -> np.memmap[Any, Any]:
     """Lists without an entry, int32 [items, 40], memory-mapped, to be filled: all of the file is there."""
     sizes = (min(_BLOCK, items - start) for start in range(0, items, _BLOCK))
@@ -92,7 +112,7 @@ def _sample(vectors: np.ndarray, size: int) -> np.ndarray:
     return rows_of(vectors, np.arange(0, len(vectors), step))
 
 
-def _build_hnsw(vectors: np.ndarray, neighbours: np.ndarray, advance: Callable[[int], None]) -> Any:
+def _build_hnsw(vectors: np.ndarray, neighbours: np.memmap[Any, Any], advance: Callable[[int], None]) -> Any:
     """Fill `neighbours` from two HNSW graphs; returns the one over inner products."""
     import faiss
 
@@ -134,11 +154,8 @@ def _level_0(index: Any) -> Iterator[tuple[int, np.ndarray]]:
         yield start, flat[begins[:, None] + np.arange(degree)]
 
 
-def _build_ivfpq(vectors: np.ndarray, neighbours: np.ndarray, advance: Callable[[int], None]) -> Any:
-    """Fill `neighbours` from the lists of IVF-PQ, list by list; returns the IVF-PQ index.
-
-    An item's neighbours are the closest of all in the lists nearest to its own, by exact distances.
-    """
+def _build_ivfpq(vectors: np.ndarray, neighbours: np.memmap[Any, Any], advance: Callable[[int], None]) -> Any:
+    """Fill `neighbours` from the lists of IVF-PQ, list by list; returns the IVF-PQ index."""
     import faiss
 
     items, inner = vectors.shape
@@ -155,37 +172,82 @@ def _build_ivfpq(vectors: np.ndarray, neighbours: np.ndarray, advance: Callable[
         own[start : start + len(block)] = assigned[:, 0]
         index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(assigned))
         advance(len(block))
-    # `nonzero` of each list would go through all items for each: sorted once, a list is a slice.
-    members = np.split(np.argsort(own, kind="stable"), np.cumsum(np.bincount(own, minlength=lists))[:-1])
     middles = centres.reconstruct_n(0, lists)
-    for metric, columns in (
-        (faiss.METRIC_L2, slice(ALIKE)),
-        (faiss.METRIC_INNER_PRODUCT, slice(ALIKE, None)),
-    ):
-        _, near = faiss.knn(middles, middles, min(_LISTS_NEAR, lists), metric)
-        for number, ids in enumerate(members):
-            if len(ids):
-                among = np.concatenate([members[each] for each in {number, *near[number].tolist()}])
-                neighbours[ids, columns] = _closest(
-                    vectors, ids, among, neighbours[:1, columns].shape[1], metric
-                )
-                advance(len(ids) if columns.start else 0)
+    with tempfile.TemporaryFile(dir=Path(str(neighbours.filename)).parent) as handle:
+        _fill(neighbours, _Lists.of(vectors, own, lists, handle), middles, advance)
     index.metric_type = centres.metric_type = faiss.METRIC_INNER_PRODUCT  # lists and codes are good for both
     return index
 
 
-def _closest(vectors: np.ndarray, ids: np.ndarray, among: np.ndarray, count: int, metric: int) -> np.ndarray:
-    """Of the items `among`, which has all of `ids`, the `count` closest to each but itself; -1 for none."""
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """The rows of a catalogue in the order of their inverted lists, where each list is one stretch.
+
+    ids: int64 [items], the item of each row. bounds: int64 [lists + 1], where lists begin. Rows of one list
+    are read together thousands of times: from all over a large file that takes longer than to compare them.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    bounds: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, own: np.ndarray, lists: int, handle: IO[bytes]) -> _Lists:
+        """Write the rows of `vectors` to a file; `own` int32 [items] is the list of each."""
+        ids = np.argsort(own, kind="stable")
+        for start in range(0, len(ids), _BLOCK):
+            handle.write(np.ascontiguousarray(vectors[ids[start : start + _BLOCK]]).tobytes())
+        handle.flush()
+        rows = np.memmap(handle, vectors.dtype, "r", shape=vectors.shape)
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=lists))])
+        return cls(rows, ids, bounds)
+
+    def __getitem__(self, number: int) -> slice:
+        """Where the rows of a list are."""
+        return slice(int(self.bounds[number]), int(self.bounds[number + 1]))
+
+    def all_of(self, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of some lists, float32 [n, inner], and the items they belong to, int64 [n]."""
+        places = [self[each] for each in numbers]
+        rows = np.concatenate([as_float32(self.rows[place]) for place in places])
+        return rows, np.concatenate([self.ids[place] for place in places])
+
+
+def _fill(neighbours: np.ndarray, lists: _Lists, middles: np.ndarray, advance: Callable[[int], None]) -> None:
+    """Fill `neighbours`: the closest of all in the lists nearest to an item's own, by exact distances.
+
+    `middles` [lists, inner] are the centres of the lists.
+    """
     import faiss
 
-    found = np.full((len(ids), count), -1, dtype=np.int64)
-    some = min(count + 1, len(among))
-    _, places = faiss.knn(rows_of(vectors, ids), rows_of(vectors, among), some, metric)
-    near = among[places]
+    for metric, columns in (
+        (faiss.METRIC_L2, slice(ALIKE)),
+        (faiss.METRIC_INNER_PRODUCT, slice(ALIKE, None)),
+    ):
+        _, near = faiss.knn(middles, middles, min(_LISTS_NEAR, len(middles)), metric)
+        for number in range(len(middles)):
+            own = lists[number]
+            count = own.stop - own.start
+            if count:
+                others = [each for each in near[number].tolist() if each != number]
+                rows, items = lists.all_of([number, *others])  # its own come first
+                found = _closest(rows, items, count, neighbours[:1, columns].shape[1], metric)
+                neighbours[lists.ids[own], columns] = found
+                advance(count if columns.start else 0)
+
+
+def _closest(rows: np.ndarray, items: np.ndarray, first: int, count: int, metric: int) -> np.ndarray:
+    """For each of the `first` rows the `count` items whose rows are closest, but itself; -1 for none."""
+    import faiss
+
+    found = np.full((first, count), -1, dtype=np.int64)
+    some = min(count + 1, len(rows))
+    _, places = faiss.knn(rows[:first], rows, some, metric)
+    near = items[places]
     # Where an item is not among its own closest, the last falls out in its place.
-    itself = near == ids[:, None]
+    itself = near == items[:first, None]
     itself[~itself.any(1), -1] = True
-    found[:, : some - 1] = near[~itself].reshape(len(ids), some - 1)
+    found[:, : some - 1] = near[~itself].reshape(first, some - 1)
     return found
 
 
