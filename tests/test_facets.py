@@ -10,7 +10,7 @@ from llmrec.decode.contract import Filters
 from llmrec.decode.filters import FilterIndex
 from llmrec.recommend import Shop
 from llmrec.serving.client import Client
-from llmrec.serving.facets import Facet, facets_of
+from llmrec.serving.facets import MOST_VALUES, Facet, facets_of
 
 
 def test_values_are_counted_as_filters_find_them():
@@ -25,18 +25,22 @@ def test_values_are_counted_as_filters_find_them():
         ]
     )
     found = facets_of(catalog)
-    assert found.categories == Facet((("Tea", 2), ("Red", 1)))
+    assert found.categories == Facet((("Tea", 2), ("Red", 1)), 2)
     assert found.attributes == {
-        "colour": Facet((("Red", 2), ("blue", 1))),
-        "size": Facet((("10", 2),)),
-        "year": Facet((("1999", 1), ("2001.5", 1)), 1999, 2001.5),
+        "colour": Facet((("Red", 2), ("blue", 1)), 2),
+        "size": Facet((("10", 2),), 1),
+        "year": Facet((("1999", 1), ("2001.5", 1)), 2, 1999, 2001.5),
     }
-    assert found.prices == Facet((), 1.5, 3.0)
+    assert found.prices == Facet((), 0, 1.5, 3.0)
     index = FilterIndex(catalog)
     for name, facet in found.attributes.items():
         for value, count in facet.values:
             assert index.mask(Filters(attributes=((name, (value,)),))).sum() == count
     assert facets_of(Catalog([Item("a", "A")])).prices == Facet()
+    many = Catalog(Item(str(n), "A", attributes={"code": f"c{n:05}"}) for n in range(MOST_VALUES + 5))
+    codes = facets_of(many).attributes["code"]
+    assert (len(codes.values), codes.distinct) == (MOST_VALUES, MOST_VALUES + 5)
+    assert codes.values[0] == ("c00000", 1)
 
 
 def test_over_http(service: Served, tiny_bundle):

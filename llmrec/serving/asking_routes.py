@@ -15,11 +15,10 @@ from llmrec.decode.why import Cause
 from llmrec.errors import LlmrecError
 from llmrec.serving.access import allowed, service
 from llmrec.serving.answering import Reply
-from llmrec.serving.facets import Facet
+from llmrec.serving.facets import MOST_VALUES, Facet
 from llmrec.serving.live import Live
 from llmrec.serving.problems import document, line_of, status_of
 from llmrec.serving.schemas import (
-    MOST_CANDIDATES,
     MOST_SEEN,
     Ask,
     Asker,
@@ -109,7 +108,7 @@ async def items(
 @router.get("/facets")
 def facets(
     own: Service = Depends(service),  # noqa: B008
-    most: int = Query(50, ge=0, le=MOST_CANDIDATES, description="Values of each facet."),
+    most: int = Query(50, ge=0, le=MOST_VALUES, description="Values of each facet."),
 ) -> FacetsOut:
     """What `filters` can name: the most frequent categories and values of attributes, and the prices."""
     live = own.bundles.current
@@ -117,7 +116,7 @@ def facets(
 
     def shown(facet: Facet) -> FacetOut:
         values = [ValueOut(value=value, items=count) for value, count in facet.values[:most]]
-        return FacetOut(values=values, distinct=len(facet.values), low=facet.low, high=facet.high)
+        return FacetOut(values=values, distinct=facet.distinct, low=facet.low, high=facet.high)
 
     return FacetsOut(
         categories=shown(found.categories),

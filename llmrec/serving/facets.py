@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,14 +13,19 @@ from llmrec.data.attributes import value_key, written
 from llmrec.data.catalog import Catalog, Value
 
 
+MOST_VALUES = 1_000
+"""Values of a facet that are kept: an attribute may have one of its own for each item."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """Values and the number of items that have each, the most frequent first.
+    """Values and the number of items that have each, the most frequent first, of `distinct` ones.
 
     `low` and `high` are the bounds of those that are numbers, None where none is.
     """
 
     values: tuple[tuple[str, int], ...] = ()
+    distinct: int = 0
     low: float | None = None
     high: float | None = None
 
@@ -41,7 +47,7 @@ def facets_of(catalog: Catalog) -> Facets:
     return Facets(
         _counted(category for item in items for category in item.categories),
         {name: _counted(item.attributes.get(name) for item in items) for name in catalog.attribute_names},
-        Facet((), *bounds),
+        Facet((), 0, *bounds),
     )
 
 
@@ -58,6 +64,7 @@ def _counted(values: Iterable[Value]) -> Facet:
         shown.setdefault(key, written(value))
         if not isinstance(value, str):
             low, high = min(low, value), max(high, value)
-    ordered = sorted(counts, key=lambda key: (-counts[key], shown[key]))
+    counts.pop("", None)  # no filter can name it
+    first = heapq.nsmallest(MOST_VALUES, counts, key=lambda key: (-counts[key], shown[key]))
     bounds = (low, high) if low <= high else (None, None)
-    return Facet(tuple((shown[key], counts[key]) for key in ordered if shown[key]), *bounds)
+    return Facet(tuple((shown[key], counts[key]) for key in first), len(counts), *bounds)
