@@ -12,7 +12,6 @@ import numpy as np
 from llmrec.data.attributes import value_key, written
 from llmrec.data.catalog import Catalog, Value
 
-
 MOST_VALUES = 1_000
 """Values of a facet that are kept: an attribute may have one of its own for each item."""
 
