@@ -258,15 +258,16 @@ def write_parts(
     fill: Callable[[Path], None],
     base: dict[str, Any],
     training: dict[str, Any],
+    keep: bool = False,
 ) -> None:
     """Write a bundle, whole or not at all, in place of an older one of that name.
 
-    `fill` writes the parts of its readout into a directory. Where versions of that older one are kept, it
-    becomes one of them, and the numbers go on. `base` says which model it was (name, source, fingerprint),
-    `training` what the run showed.
+    `fill` writes the parts of its readout into a directory. Where versions of that older one are kept, or
+    with `keep`, it becomes one of them, and the numbers go on. `base` says which model it was (name, source,
+    fingerprint), `training` what the run showed.
     """
     check_place(directory)
-    keep = versions_of(directory).is_dir()
+    keep = keep or versions_of(directory).is_dir()
     with (
         only_writer(directory) if keep else contextlib.nullcontext(),
         next_version(directory, keep) as (temporary, number),

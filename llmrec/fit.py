@@ -120,7 +120,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
             with track("training table", total=total, show=processes.is_main_process) as progress:
                 build_examples(builder, prepared, recipe.split, table, recipe.train.seed, progress.advance)
         if claim is not None:
-            claim(prepared)
+            claim(prepared, "")
     torch.manual_seed(recipe.train.seed)
     train = prepared.train(recipe.split)
     facts = fact_columns(goals.conditions.facts, train)
@@ -221,11 +221,12 @@ def _search_vectors(recipe: Recipe, texts: set[str], width: int, workspace: Path
     return vectors
 
 
-def open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None]:
+def open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared, str], None]:
     """Refuse a workspace of another recipe, clear one in which no run got under way.
 
-    Returns what refuses other data than before, and otherwise notes whose workspace this is: to be called
-    when nothing in the recipe has turned out to be a mistake.
+    Returns what refuses other data than before, or other item IDs (a digest of theirs; "" for a model without
+    any), and otherwise notes whose workspace this is: to be called when nothing in the recipe has turned out
+    to be a mistake.
     """
     marker = workspace / "recipe.json"
     values: dict[str, Any] = as_values(recipe)
@@ -237,14 +238,16 @@ def open_workspace(recipe: Recipe, workspace: Path) -> Callable[[Prepared], None
     elif not same_recipe(known.get("recipe"), recipe):
         raise LlmrecError(f"{workspace} belongs to another recipe: {again}")
 
-    def claim(prepared: Prepared) -> None:
+    def claim(prepared: Prepared, ids: str) -> None:
         mark = sha256_of(prepared.directory / "manifest.json")
         if known is None:
-            write_json(marker, {"recipe": values, "data": mark})
+            write_json(marker, {"recipe": values, "data": mark, "ids": ids})
         elif known.get("data") != mark:
             raise LlmrecError(
                 f"{workspace} was begun with other data than {prepared.directory} has now: {again}"
             )
+        elif known.get("ids", ids) != ids:
+            raise LlmrecError(f"{workspace} was begun with other item IDs than the recipe has now: {again}")
 
     return claim
 

@@ -126,11 +126,14 @@ def test_prompts_write_items_as_their_codes(fresh, name: str) -> None:
 def test_long_prompts_fill_whole_blocks_with_the_newest_events(fresh, events: int) -> None:
     """What fills no block is computed again for each beam."""
     prompts, prompt = _long_prompt(fresh("llama"), [at % 3 for at in range(events)], "a red mug")
-    ids, kept = prompts.prompt(prompt), prompts.whole_blocks(prompt)
+    ids, (kept, lost) = prompts.prompt(prompt), prompts.whole_blocks(prompt)
     start = next(at for at, one in enumerate(ids) if one in prompts.sequences)
     over = len(ids) % BLOCK if len(ids) >= 64 else 0
     assert kept == ids[:start] + ids[start + over :]
     assert len(kept) < 64 or len(kept) % BLOCK == 0
+    # An event has lost something where what is left of its codes begins behind the first of them.
+    firsts = [at for at, one in enumerate(ids) if one in prompts.sequences[:, 0]]
+    assert lost == sum(at < start + over for at in firsts)
 
 
 @pytest.mark.parametrize("words", range(100, 140, 3))
@@ -141,8 +144,9 @@ def test_a_prompt_whose_events_are_too_few_for_it_stays_whole(fresh, words: int)
         at for at, one in enumerate(ids) if one in (prompts.sequences[0, 0], prompts.sequences[1, 2])
     )
     over = len(ids) % BLOCK
-    kept = prompts.whole_blocks(prompt)
+    kept, lost = prompts.whole_blocks(prompt)
     assert len(ids) > 128
+    assert lost == (0 if over > last - first else -(-over // len(SIZES)))
     assert kept == (ids if over > last - first else ids[:first] + ids[first + over :])
 
 

@@ -27,11 +27,14 @@ from llmrec.decode.contract import Request
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.files import read_json, write_json
 from llmrec.items.id_files import load_ids, save_ids
+from llmrec.items.quantise.settings import QuantiserSettings
 from llmrec.make_ids import VectorSettings, make_ids
 from llmrec.model.code_adapters import logits_of
 from llmrec.model.code_model import new_code_model
 from llmrec.model.pretrained import load_backbone
+from llmrec.recommend import Shop
 from llmrec.tune.checkpoint import load_trainable
+from llmrec.versions import versions_of
 
 Run = Callable[..., tuple[int, str, str]]
 SCRIPT = Path(__file__).parents[1] / "finetune" / "codes.py"
@@ -162,8 +165,6 @@ def test_a_readout_is_opened_as_what_it_is(
 def test_ids_that_the_recipe_names_are_the_bundles(
     shop: Prepared, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    from llmrec.items.quantise.settings import QuantiserSettings
-
     where, vectors = tmp_path / "ids", VectorSettings("text+events", "hash")
     made = make_ids(shop, where, QuantiserSettings("kmeans", (4, 4)), vectors, "token")
     codes = {"ids": str(where), "beam": 5, "questions": 12}
@@ -177,6 +178,28 @@ def test_ids_that_the_recipe_names_are_the_bundles(
     with pytest.raises(LlmrecError, match="are of another catalogue"):
         fit_codes(replace(recipe, out=str(tmp_path / "no"), codes=replace(recipe.codes, ids=str(other))))
     assert not (tmp_path / "no").exists()
+
+
+def test_ids_that_were_made_anew_are_another_run_and_another_generation(
+    shop: Prepared, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """A workspace does not mix two; the bundle of the first stays whole as an older version."""
+    where, vectors, out = tmp_path / "ids", VectorSettings("text", "hash"), tmp_path / "out"
+    codes = {"ids": str(where), "beam": 5, "questions": 12}
+    recipe = code_recipe(shop.directory, out, checkpoints["llama"], codes=codes)
+    first = make_ids(shop, where, QuantiserSettings("kmeans", (4, 8)), vectors, "relocate")
+    assert fit_codes(recipe).ids().digest == first.digest
+    second = make_ids(shop, where, QuantiserSettings("lsh", (4, 8)), vectors, "relocate", seed=3)
+    assert second.digest != first.digest and second.generation == 2
+    with pytest.raises(LlmrecError, match="work was begun with other item IDs .*: remove it to start"):
+        fit_codes(recipe)
+    assert CodeBundle(out).ids().generation == 1
+    shutil.rmtree(tmp_path / "out.work")
+    assert fit_codes(recipe).ids().digest == second.digest
+    older = CodeBundle(versions_of(out) / "1")
+    assert older.ids().digest == first.digest and older.manifest["version"] == 1
+    assert CodeBundle(out).manifest["version"] == 2
+    assert Shop.open(versions_of(out) / "1").ask(user=shop.histories.users[0], k=3).items
 
 
 def test_an_interrupted_fit_goes_on_and_ends_the_same(

@@ -130,7 +130,7 @@ def test_causes_are_of_whole_prompts(shop: Shop, monkeypatch: pytest.MonkeyPatch
     items, allowed = np.arange(3), np.ones(len(shop.catalog), dtype=bool)
     read = model.read([request])[0]
     expected = model.because(request, read, items, allowed)
-    monkeypatch.setattr(CodePrompts, "whole_blocks", lambda tokens, prompt: tokens.prompt(prompt)[:1])
+    monkeypatch.setattr(CodePrompts, "whole_blocks", lambda tokens, prompt: (tokens.prompt(prompt)[:1], 0))
     assert model.because(request, read, items, allowed) == expected
     assert any(expected)
 

@@ -18,7 +18,7 @@ from llmrec.codes.seen import SeenGains, write_gains
 from llmrec.config import Recipe
 from llmrec.data.prepared import Prepared
 from llmrec.errors import BundleError, require_extra
-from llmrec.items.id_files import load_ids, write_ids
+from llmrec.items.id_files import generation_of, load_ids, write_ids
 from llmrec.items.ids import ItemIds
 from llmrec.verbalize.templates import Templates
 
@@ -86,7 +86,8 @@ def write_code_bundle(
 ) -> CodeBundle:
     """Write a bundle, whole or not at all, and check that its checkpoint says what the model says.
 
-    `vectors` says what the IDs were made from; for the rest see `bundle.write_parts`. `model` is used up.
+    `vectors` says what the IDs were made from; for the rest see `bundle.write_parts`. `model` is used up. A
+    bundle with another generation of IDs stays as an older version: its IDs were published.
     Raises `BundleError` when something was lost in the merge.
     """
     from llmrec.model.code_adapters import logits_of, merged
@@ -105,7 +106,8 @@ def write_code_bundle(
         write_ids(ids, temporary / "ids", [item.id for item in prepared.catalog.items], vectors)
         write_gains(gains, temporary)
 
-    write_parts(directory, recipe, prepared, templates, tokens, fill, base, training)
+    keep = generation_of(directory / "ids") not in (0, ids.generation)
+    write_parts(directory, recipe, prepared, templates, tokens, fill, base, training, keep)
     return CodeBundle(directory)
 
 

@@ -100,7 +100,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
             with track("training table", total=total, show=processes.is_main_process) as progress:
                 build_examples(builder, prepared, recipe.split, table, recipe.train.seed, progress.advance)
         if claim is not None:
-            claim(prepared)
+            claim(prepared, ids.digest)
     torch.manual_seed(recipe.train.seed)
     model, mark = new_code_model(
         recipe.model_settings,

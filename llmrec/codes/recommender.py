@@ -91,9 +91,9 @@ class CodeRecommender(ScoringRecommender):
         """Events that the prompt does not hold gain nothing: the model has not read them."""
         known, spare = known_of(request, self.bundle.prepared), self._codes.shape[1]
         prompt, kept = self._tokens.fit(self._verbalizer, request.history, request.words, known, spare)
+        tokens, lost = self._tokens.whole_blocks(prompt) if blocks else (self._tokens.prompt(prompt), 0)
         # Where what was had before is wanted, the gains of plain questions do not hold.
-        newest = [] if request.objective.seen_before else [event.item for event in reversed(kept)]
-        tokens = self._tokens.whole_blocks(prompt) if blocks else self._tokens.prompt(prompt)
+        newest = [] if request.objective.seen_before else [event.item for event in reversed(kept[lost:])]
         return ReadHistory(tokens, self._seen.of(newest))
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:

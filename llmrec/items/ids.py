@@ -7,6 +7,7 @@ models are trained anew.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,12 @@ class ItemIds:
     quantiser: Quantiser
     _keys: np.ndarray = field(init=False, repr=False)
     _order: np.ndarray = field(init=False, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the codes and their levels: equal where every item has the same ID."""
+        content = np.ascontiguousarray(self.codes, dtype="<i4").tobytes()
+        return hashlib.sha256(repr((self.sizes, len(self))).encode() + content).hexdigest()
 
     def __post_init__(self) -> None:
         """Raises `LlmrecError` for arrays that are no IDs: other shapes, codes out of range, doubles."""

@@ -140,16 +140,25 @@ class CodePrompts(PromptTokens):
                 ids.extend(super().encode([segment]))
         return ids
 
-    def whole_blocks(self, prompt: Prompt) -> list[int]:
+    def whole_blocks(self, prompt: Prompt) -> tuple[list[int], int]:
         """Ids of the whole prompt without those of its oldest events, 0 to 31, that fill no block.
 
-        The oldest event that is left may begin in its middle. What stands before the events stays, and so
-        does a prompt of fewer than 64 ids or one whose events have not so many.
+        And the number of events of which some ids went; the last of these may have others left. What stands
+        before the events stays, and so does a prompt of fewer than 64 ids or one whose events have not so
+        many.
         """
         ids = self.prompt(prompt)
         first = next((at for at, each in enumerate(prompt.head) if isinstance(each, ItemToken)), None)
         over = len(ids) % BLOCK
         if len(ids) < _WHOLE_FROM or first is None or not over:
-            return ids
+            return ids, 0
         start, end = (len(self.prefix) + len(self.encode(prompt.head[:at])) for at in (first, None))
-        return ids[:start] + ids[start + over :] if over < end - start else ids
+        if over >= end - start:
+            return ids, 0
+        gone = lost = 0
+        for segment in prompt.head[first:]:
+            if gone >= over:
+                break
+            gone += len(self.encode([segment]))
+            lost += isinstance(segment, ItemToken)
+        return ids[:start] + ids[start + over :], lost
