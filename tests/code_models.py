@@ -19,6 +19,7 @@ from llmrec.tune.goals import Ask
 from llmrec.tune.passages import CodeExampleBuilder
 from llmrec.tune.settings import ExampleSettings
 from llmrec.verbalize.item_wordings import ItemWordings
+from llmrec.verbalize.next_title import title_prompts
 from llmrec.verbalize.render import PromptSettings, Verbalizer
 from llmrec.verbalize.templates import Templates
 
@@ -63,7 +64,10 @@ def writing(
         Verbalizer(catalog, each, ("",), Templates.load(), forbidden)
         for each in (chosen, replace(chosen, items="title"))
     )
-    items = ItemTasks(prompts, titles, ItemWordings.load(Templates.load()), settings)
+    lines = None
+    if settings.tasks.next_title:
+        lines = title_prompts(catalog, ("",), Templates.load(), forbidden, settings.titles, True)
+    items = ItemTasks(prompts, titles, ItemWordings.load(Templates.load()), settings, lines)
     builder = CodeExampleBuilder(verbalizer, prompts, goals, examples or ExampleSettings())
     torch.manual_seed(1)
     model, _ = new_code_model(

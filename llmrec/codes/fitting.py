@@ -14,8 +14,9 @@ from llmrec.bundle import check_place
 from llmrec.codes.bundle import CodeBundle, write_code_bundle
 from llmrec.codes.seen import SeenGains, fit_gains
 from llmrec.codes.starting import start_codes
+from llmrec.codes.title_questions import title_questions, title_searcher
 from llmrec.config import Recipe
-from llmrec.data.prepared import Prepared
+from llmrec.data.prepared import Case, Prepared
 from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.errors import require_extra
 from llmrec.files import only_writer, read_json
@@ -26,6 +27,7 @@ from llmrec.items.trie import Trie
 from llmrec.make_ids import VectorSettings, make_ids
 from llmrec.progress import track
 from llmrec.verbalize.item_wordings import ItemWordings
+from llmrec.verbalize.next_title import title_prompts
 from llmrec.verbalize.render import Verbalizer
 from llmrec.versions import older_numbers, versions_of
 
@@ -90,7 +92,10 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
     verbalizer = Verbalizer(prepared.catalog, recipe.prompts_read, types, templates, forbidden)
     said = replace(recipe.prompts_read, items="title")
     titles = Verbalizer(prepared.catalog, said, types, templates, forbidden)
-    items = ItemTasks(prompts, titles, ItemWordings.load(templates), recipe.codes)
+    lines = None
+    if recipe.codes.tasks.next_title:
+        lines = title_prompts(prepared.catalog, types, templates, forbidden, recipe.codes.titles, True)
+    items = ItemTasks(prompts, titles, ItemWordings.load(templates), recipe.codes, lines)
     goals = GoalMaker.of(prepared, recipe.split, templates, recipe.goals)
     builder = CodeExampleBuilder(verbalizer, prompts, goals.on, recipe.examples)
     table = workspace / "examples"
@@ -112,7 +117,13 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
     )
     examples, questions = ExampleTable(table), questions_of(recipe, builder, goals, prepared)
     start_codes(recipe, prepared, model, prompts, ids.codes, examples, questions)
-    searching = searcher(prompts, recipe.codes.beam)
+    searching, finds = searcher(prompts, recipe.codes.beam), {}
+    validated = dict(questions) if recipe.codes.tasks.writes_codes else {}
+    if lines is not None:
+        cases = _drawn_cases(recipe, prepared)
+        spare = max(map(len, items.written))
+        validated["titles"] = title_questions(prepared, cases, prompts, lines, spare)
+        finds["titles"] = finder(title_searcher(items.written, recipe.codes.beam))
     trainer = CodeTrainer(
         CodeLoss(model, items.words, recipe.loss.label_smoothing, recipe.codes.beam_aware),
         recipe.codes.tasks,
@@ -120,10 +131,11 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
         prompts.sequences,
         items,
         recipe.prompt.items == "token",
-        questions,
+        validated,
         finder(searching),
         recipe.train,
         workspace / "run",
+        finds,
     )
     state = trainer.run()
     if processes.is_main_process:
@@ -189,13 +201,17 @@ def questions_of(
     most, seed = recipe.codes.questions, recipe.train.seed
     found: dict[str, Sequence[Question]] = {}
     if recipe.examples.wish_share < 1:  # where all prompts have a goal, none is plain
-        cases = prepared.cases(recipe.split, "valid")
-        chosen = _some(len(cases), most, seed)
-        found["plain"] = validation_questions(builder, prepared, [cases[at] for at in chosen])
+        found["plain"] = validation_questions(builder, prepared, _drawn_cases(recipe, prepared))
     if recipe.examples.wish_share:
         asked = goal_validation(builder, goals, prepared, recipe.split, seed)
         found["goals"] = [asked[at] for at in _some(len(asked), most, seed)]
     return found
+
+
+def _drawn_cases(recipe: Recipe, prepared: Prepared) -> list[Case]:
+    """Cases of the valid fold, at most as many as the recipe wants."""
+    cases = prepared.cases(recipe.split, "valid")
+    return [cases[at] for at in _some(len(cases), recipe.codes.questions, recipe.train.seed)]
 
 
 def _some(count: int, most: int, seed: int) -> list[int]:

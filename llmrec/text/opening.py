@@ -19,7 +19,7 @@ from llmrec.decode.readout import Readout
 from llmrec.engines.choice import choose_engine
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.fit import item_text
-from llmrec.open_engine import close_with
+from llmrec.open_engine import close_with, open_engine
 from llmrec.retrieve.grounding import THRESHOLD, Grounder
 from llmrec.text.asking import Asking, TextSettings
 from llmrec.text.free import FreeWriter
@@ -44,6 +44,8 @@ def open_text(
     if confidence is not None and not free:
         raise LlmrecError("titles need no confidence, they are items: it goes with --free")
     data = open_data(source)
+    if model is None and not free and isinstance(data, CodeBundle) and data.recipe.codes.tasks.next_title:
+        return data, _tuned(data, engine)
     if not isinstance(data, Prepared):
         prepared, templates, encoder = data.prepared, data.templates, data.recipe.items.text_encoder
         name, settings = model or data.recipe.model, TextSettings(split=data.recipe.split)
@@ -59,6 +61,17 @@ def open_text(
     writer = FreeWriter(asking, runs, grounder) if grounder else TitleWriter(asking, runs, settings)
     close_with(writer, runs)
     return data, writer
+
+
+def _tuned(bundle: CodeBundle, engine: str) -> TitleWriter:
+    """What writes titles with a bundle whose model learnt to."""
+    runs = open_engine(bundle, engine)
+    recipe = bundle.recipe
+    settings = TextSettings(recipe.codes.titles, bare=0.0, split=recipe.split, tuned=True)
+    asking = Asking(bundle.prepared, bundle.tokens(), bundle.templates, settings)
+    writer = TitleWriter(asking, runs, settings)
+    close_with(writer, runs)
+    return writer
 
 
 def open_data(source: str) -> Bundle | CodeBundle | Prepared:

@@ -21,8 +21,9 @@ from llmrec.text.asking import Asking, TextSettings
 class TitleWriter(ScoringRecommender):
     """Recommends the items whose titles a model would write next; see `decode.readout.Readout`.
 
-    The score of an item is log P(title | history) - `bare` log P(title | no history), P being over the whole
-    vocabulary: it does not depend on filters.
+    The score of an item is log P(title | history) - `bare` log P(title | no history). P is over the whole
+    vocabulary, or for a tuned model over the tokens that titles have, as it was trained. So scores do not
+    depend on filters.
     """
 
     writes = True
@@ -36,8 +37,11 @@ class TitleWriter(ScoringRecommender):
         self.trie = title_trie(asking.titles, tokens.encode_texts, tokens.tokenizer.eos_token_id)
         if settings.bare:
             engine = ContrastEngine(engine, self.read([Request(())])[0], settings.bare)
-        beams = BeamSettings(settings.width, "vocabulary")
-        self._search = BeamSearch(self.trie, engine, beams, falls=not settings.bare)
+        levels: list[np.ndarray] | None = None
+        if settings.tuned:
+            levels = [np.unique(np.concatenate(self.trie.choices))] * self.trie.depth
+        beams = BeamSettings(settings.width, "raw" if settings.tuned else "vocabulary")
+        self._search = BeamSearch(self.trie, engine, beams, levels, falls=not settings.bare)
         self.setting = f"titles, {settings.width} beams, less {settings.bare:g} of what anyone is told"
 
     def score(self, requests: Sequence[Request]) -> np.ndarray:

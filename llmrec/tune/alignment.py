@@ -10,8 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmrec.data.events import Event
+from llmrec.items.titles import title_sequences, titles_of
 from llmrec.model.code_tokens import CodePrompts
-from llmrec.tune.code_settings import ID_TO_TEXT, TASKS, TEXT_TO_ID, TITLES_TO_ID, CodeSettings
+from llmrec.tune.code_settings import (
+    ID_TO_TEXT,
+    NEXT_TITLE,
+    TASKS,
+    TEXT_TO_ID,
+    TITLES_TO_ID,
+    CodeSettings,
+)
 from llmrec.tune.collate import Example
 from llmrec.tune.passages import Run, answer
 from llmrec.verbalize.clean import clean
@@ -24,7 +32,7 @@ TEXT_LIMIT = 160
 
 
 class ItemTasks:
-    """Makes runs for the last three of `code_settings.TASKS`; see `CodeSettings` for how many."""
+    """Makes runs for the tasks about words of `code_settings.TASKS`; see `CodeSettings` for how many."""
 
     def __init__(
         self,
@@ -32,8 +40,12 @@ class ItemTasks:
         titles: Verbalizer,
         wordings: ItemWordings,
         settings: CodeSettings,
+        lines: Verbalizer | None = None,
     ) -> None:
-        """`titles` writes histories as titles."""
+        """`titles` writes histories as titles; `lines` writes prompts for the task next_title, if it is on.
+
+        Raises `LlmrecError` where the tokenizer has no token that ends a title.
+        """
         self._prompts, self._wordings, self._verbalizer = prompts, wordings, titles
         self._settings = settings
         weights = [getattr(settings.tasks, name) for name in TASKS]
@@ -46,17 +58,34 @@ class ItemTasks:
         self._end = [] if end is None else [int(end)]
         self.answers = [prompts.encode([Words(f" {title}")]) for title in self._titles]
         """The tokens of each item's title."""
+        self._lines, self.written = lines, list[list[int]]()
+        if lines is not None:
+            shown = titles_of(catalog, forbidden)
+            self.written = title_sequences(shown, prompts.encode_texts, prompts.tokenizer.eos_token_id)
+        """The tokens of each item's title as it is written for next_title, its end among them."""
 
     @property
     def words(self) -> np.ndarray:
-        """Every token that may stand in a title, sorted, int64: all that the second task chooses from."""
-        return np.unique([*(token for row in self.answers for token in row), *self._end])
+        """Every token that may stand in a title, sorted, int64: words are chosen from these alone."""
+        return np.unique([*(token for row in (*self.answers, *self.written) for token in row), *self._end])
 
     def runs(self, example: Example, rng: np.random.Generator) -> list[Run]:
         """What is added to one pass over a history."""
-        if not self._on or rng.random() >= self._settings.aligned:
-            return []
         cut = len(self._prompts.prefix)
+        after = [*example.items[1:], *example.next_item[-1:]]
+        found = []
+        if self._lines is not None and after:
+            for _ in range(self._settings.title_prompts):
+                found.append(self._next_title(self._lines, example.items, after, rng, cut))
+        if self._on and rng.random() < self._settings.aligned:
+            found += self._aligned(example.items, after, rng, cut)
+        room = self._prompts.context
+        return [run for run in found if cut + len(run.ids) <= room]
+
+    def _aligned(
+        self, items: Sequence[int], after: Sequence[int], rng: np.random.Generator, cut: int
+    ) -> list[Run]:
+        """One example of each task that says what IDs mean."""
         found = []
         if TEXT_TO_ID in self._on:
             item = self._draw(rng)
@@ -67,11 +96,9 @@ class ItemTasks:
             item = self._draw(rng)
             asked = self._prompts.encode(self._wordings.before_title(item, rng))
             found.append(answer(cut, asked, [*self.answers[item], *self._end], ID_TO_TEXT))
-        after = [*example.items[1:], *example.next_item[-1:]]
         if TITLES_TO_ID in self._on and after:
-            found.append(self._from_titles(example.items, after, rng, cut))
-        room = self._prompts.context
-        return [run for run in found if cut + len(run.ids) <= room]
+            found.append(self._from_titles(items, after, rng, cut))
+        return found
 
     def _draw(self, rng: np.random.Generator) -> int:
         return int(self._items[rng.integers(len(self._items))])
@@ -81,7 +108,23 @@ class ItemTasks:
     ) -> Run:
         """The codes of an item, from the titles before it; `after[j]` follows `items[j]`."""
         at = int(rng.integers(len(after)))
-        past = items[max(0, at + 1 - self._settings.titles) : at + 1]
-        prompt = self._verbalizer.prompt(tuple(Event(item) for item in past))
-        ids = self._prompts.encode((*prompt.head, *prompt.tail))
+        ids = self._after(self._verbalizer, items[: at + 1])
         return answer(cut, ids, self._prompts.sequences[after[at]].tolist(), TITLES_TO_ID)
+
+    def _next_title(
+        self,
+        lines: Verbalizer,
+        items: Sequence[int],
+        after: Sequence[int],
+        rng: np.random.Generator,
+        cut: int,
+    ) -> Run:
+        """The title of an item, from those before it."""
+        at = int(rng.integers(len(after)))
+        return answer(cut, self._after(lines, items[: at + 1]), self.written[after[at]], NEXT_TITLE)
+
+    def _after(self, verbalizer: Verbalizer, items: Sequence[int]) -> list[int]:
+        """The prompt of the newest of some items, without what begins every prompt."""
+        past = items[max(0, len(items) - self._settings.titles) :]
+        prompt = verbalizer.prompt(tuple(Event(item) for item in past))
+        return self._prompts.encode((*prompt.head, *prompt.tail))

@@ -18,7 +18,8 @@ class TaskWeights:
     history: every next item of a history, as it is read (one sequence a user). next: the next item after cut
     points, asked as it will be asked. wish: the same with a goal in words (`tune.goals`). text_to_id: the
     codes of an item from its words; id_to_text: its title from its codes; titles_to_id: the codes of the
-    next item from the titles of those before.
+    next item from the titles of those before. next_title: the title of the next item from those titles
+    (M6-Rec section 3, BIGRec): a model that learnt it recommends in words too (`--mode text`).
     """
 
     history: float = 1.0
@@ -27,6 +28,7 @@ class TaskWeights:
     text_to_id: float = 0.5
     id_to_text: float = 0.25
     titles_to_id: float = 0.25
+    next_title: float = 0.0
 
     def __post_init__(self) -> None:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -36,10 +38,15 @@ class TaskWeights:
         if not any(values.values()):
             raise LlmrecError("codes: tasks are all 0, nothing would train")
 
+    @property
+    def writes_codes(self) -> bool:
+        """Whether a model that trains so writes codes after a history."""
+        return any((self.history, self.next, self.wish, self.titles_to_id))
+
 
 TASKS = tuple(each.name for each in fields(TaskWeights))
 """Names of the tasks; their places are their numbers."""
-HISTORY, NEXT, WISH, TEXT_TO_ID, ID_TO_TEXT, TITLES_TO_ID = range(len(TASKS))
+HISTORY, NEXT, WISH, TEXT_TO_ID, ID_TO_TEXT, TITLES_TO_ID, NEXT_TITLE = range(len(TASKS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,11 @@ class CodeSettings:
 
     ids: a directory that `llmrec ids build` wrote; None: they are made of the recipe's data with `quantiser`,
     `levels`, `collisions`, `vectors` and `weight`, as that command makes them. tasks: weights. aligned: share
-    of passes over a history that come with one example of each of the last three tasks. titles: newest items
-    whose titles are read in the last one. beam: prefixes kept when items are searched, in validation and
-    later. questions: validation prompts of a kind, at most. start: what an untrained model knows of codes:
-    `words`, what their items say; `events`, also who takes them together, by a layer more
-    (`model.history_layer`).
+    of passes over a history that come with one example of each of text_to_id, id_to_text and titles_to_id;
+    next_title comes `title_prompts` times with every pass. titles: newest items whose titles are read. beam:
+    prefixes kept when items are searched, in validation and later. questions: validation prompts of a kind,
+    at most. start: what an untrained model knows of codes: `words`, what their items say; `events`, also who
+    takes them together, by a layer more (`model.history_layer`).
     """
 
     ids: str | None = None
@@ -89,6 +96,7 @@ class CodeSettings:
     tasks: TaskWeights = field(default_factory=TaskWeights)
     aligned: float = 0.5
     titles: int = 6
+    title_prompts: int = 1
     beam: int = 20
     questions: int = 2000
     start: str = "words"
@@ -99,7 +107,7 @@ class CodeSettings:
             raise LlmrecError(f"codes: aligned is {self.aligned}, it must be from 0 to 1")
         if not 0 <= self.weight <= 1:
             raise LlmrecError(f"codes: weight is {self.weight}, it must be from 0 to 1")
-        for name in ("titles", "beam", "questions"):
+        for name in ("titles", "title_prompts", "beam", "questions"):
             if getattr(self, name) < 1:
                 raise LlmrecError(f"codes: {name} is {getattr(self, name)}, it must be at least 1")
         if self.start not in STARTS:

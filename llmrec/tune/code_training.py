@@ -40,11 +40,12 @@ class CodeTrainer(Trainer):
         find: Find,
         settings: TrainSettings,
         directory: Path,
+        finds: Mapping[str, Find] | None = None,
     ) -> None:
         """`sequences` int [items, levels] are the tokens of each item; `heads` as in `passages.passage`.
 
-        `questions`: sets of validation prompts by name, whose targets `find` finds. The run keeps the weights
-        with the best mean over the sets.
+        `questions`: sets of validation prompts by name, whose targets `find` finds, or what `finds` has for a
+        set. The run keeps the weights with the best mean over the sets.
         """
         if settings.gradient_checkpointing:
             loss.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -55,6 +56,7 @@ class CodeTrainer(Trainer):
             heads,
             find,
         )
+        self.finds = finds or {}
         self.writer = loss.model
         losses = {f"{name}_loss": getattr(weights, name) for name in TASKS}
         super().__init__(loss, loss.model, losses, examples, settings, directory)
@@ -93,6 +95,8 @@ class CodeTrainer(Trainer):
     def figures(self) -> dict[str, float]:
         """ndcg@10 of each set of questions."""
         return {
-            name: ndcg_at_10(np.array(gather_object(self.find(self.writer, questions).tolist())))
-            for name, questions in self.questions.items()
+            name: ndcg_at_10(
+                np.array(gather_object(self.finds.get(name, self.find)(self.writer, asked).tolist()))
+            )
+            for name, asked in self.questions.items()
         }
