@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.retrieve import exact
+from llmrec.retrieve import index as index_module
 from llmrec.retrieve.exact import all_scores, exact_top_k, max_scores, top_k_of
 from llmrec.retrieve.index import ItemIndex
 from llmrec.retrieve.indexing import build_index
@@ -184,6 +185,22 @@ def test_more_rounds_and_more_width_find_more(index: ItemIndex):
     by_rounds = [precision(rounds, 10) for rounds in range(5)]
     assert by_rounds == sorted(by_rounds)
     assert by_rounds[0] < precision(4, 10) <= precision(4, 100) and precision(4, 100) > 0.97
+
+
+def test_where_there_are_many_lists_more_are_read(index: ItemIndex, monkeypatch: pytest.MonkeyPatch):
+    """Proposals alone find more of the best; a graph has no lists and stays as it is."""
+    vectors, queries = catalogue(), users(count=20)
+    best = exact_top_k(vectors, queries, 10)[0]
+
+    def found() -> float:
+        ids = searching(index, rounds=0).top_k(queries, 10)[0]
+        return float(
+            np.mean([len(np.intersect1d(one, right)) / 10 for one, right in zip(ids, best, strict=True)])
+        )
+
+    before = found()
+    monkeypatch.setattr(index_module, "_LISTS", 5)
+    assert found() > before if index.kind == "ivfpq" else found() == before
 
 
 def test_every_item_can_be_found(index: ItemIndex):
