@@ -289,6 +289,33 @@ def test_the_report_says_when_it_is_time_to_retrain():
     assert crowding(ids.added(one[: FEW - 1])).reasons == ()
 
 
+def test_a_few_new_items_that_fill_the_books_are_a_reason():
+    ids = build_ids(spread(12, 0), setting("kmeans", (4, 4)))
+    left = crowding(ids.added(spread(1, 1)))
+    assert left.reasons == () and left.free == 3
+    full = crowding(ids.added(spread(4, 1)))
+    assert full.reasons == ("no ID is free",) and full.sentence.startswith("It is time for a new generation")
+    nothing = crowding(build_ids(spread(16, 0), setting("kmeans", (4, 4))))
+    assert nothing.reasons == () and nothing.sentence.endswith("a new item needs a new generation of them.")
+    tight = crowding(build_ids(spread(13, 0), setting("kmeans", (1, 16))).added(spread(2, 1)))
+    assert (tight.free, tight.full_near, tight.reasons) == (1, 0.0, ())  # there is room near
+    nearly = crowding(filled_beside(free=1))
+    assert nearly.reasons == ("none of the new items has a free code left near it and 1 ID is free in all",)
+    roomy = crowding(filled_beside(free=2))
+    assert roomy.full_near == 1 and roomy.reasons == ()  # 2 of 16 are free
+
+
+def filled_beside(free: int) -> ItemIds:
+    """Two prefixes of eight codes: one full, the other with so many free; the last item wanted the first."""
+    places = [(0, code) for code in range(8)] + [(1, code) for code in range(8 - free)]
+    codes = np.array(places, dtype=np.int32)
+    wanted = codes.copy()
+    wanted[-1] = 0
+    costs = np.zeros((len(codes), 2), dtype=np.float32)
+    quantiser = by_hand([0, 9], list(range(8)))
+    return ItemIds(codes, (2, 8), wanted, costs, "relocate", 1, len(codes) - 1, quantiser)
+
+
 def test_room_near_new_items_is_counted():
     codes = np.array([[0, 0], [0, 1], [0, 2], [1, 0]], dtype=np.int32)
     costs = np.zeros((4, 2), dtype=np.float32)

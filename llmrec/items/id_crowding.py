@@ -11,7 +11,9 @@ from llmrec.items.collisions import Room, keys_of
 from llmrec.items.ids import ItemIds
 
 FEW = 20
-"""New items below which shares say nothing."""
+"""New items below which shares say nothing, unless none has room near it and little is left anywhere."""
+TIGHT = 0.1
+"""What little is: free IDs as a share of all."""
 MANY, FARTHER, AWAY, FULL = 0.2, 0.3, 0.1, 0.5
 """When it is time to retrain. Of the new items: their number, as a share of the first ones; the share with a
 farther code, less that of the first ones; the share outside of the prefix chosen; the share with no room
@@ -46,8 +48,15 @@ class Crowding:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it is time to retrain, as parts of a sentence; none when it is not."""
-        if self.added < FEW:
+        if not self.added:
             return ()
+        if self.free <= 0:
+            return ("no ID is free",)
+        if self.added < FEW:
+            if self.full_near < 1 or self.free > TIGHT * (self.free + self.built + self.added):
+                return ()
+            left = "1 ID is" if self.free == 1 else f"{self.free:,} IDs are"
+            return (f"none of the new items has a free code left near it and {left} free in all",)
         signs = (
             (self.added > MANY * self.built, f"the catalogue has grown by {self.added / self.built:.0%}"),
             (
@@ -63,6 +72,8 @@ class Crowding:
     def sentence(self) -> str:
         """What a person should know and do."""
         if not self.added:
+            if self.free <= 0:
+                return "No items were added, and no ID is free: a new item needs a new generation of them."
             return f"No items were added; {self.free:,} IDs are free."
         if reasons := self.reasons:
             return (
