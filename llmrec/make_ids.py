@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.data.prepared import Prepared
+from llmrec.device import device_of
 from llmrec.errors import LlmrecError, require_extra
 from llmrec.files import check_replaceable, only_writer, replace_directory, write_json, write_text
 from llmrec.fit import text_vectors
@@ -133,6 +134,8 @@ def make_ids(
     """
     out = Path(out)
     check_replaceable(out, IDS)
+    if settings.kind == "rqvae":
+        device = device_of(device)  # one that is not there is an error before vectors are made
     names = [item.id for item in prepared.catalog.items]
     with only_writer(out):
         generation = max(generation_of(out), after) + 1

@@ -167,6 +167,7 @@ def test_files_that_are_no_item_vectors(tmp_path: Path):
         (("--quantiser", "magic"), "no quantiser 'magic'"),
         (("--quantiser", "lsh", "--levels", "10,10"), "10 is no power of two"),
         (("--quantiser", "rqvae", "--gradient", "up"), "gradient is 'up'"),
+        (("--quantiser", "rqvae", "--device", "cuda:99"), "there is no device cuda:99"),
         (("--collisions", "ignore"), "one of relocate, token"),
         (("--vectors", "words"), "item vectors come from"),
         (("--vectors", "text+events", "--weight", "2"), "share from 0 to 1"),
@@ -179,6 +180,23 @@ def test_mistakes_are_one_line_and_write_nothing(build: Run, tmp_path: Path, opt
     (line,) = [line for line in err.splitlines() if line.startswith("llmrec: ")]
     assert code == 2 and said in line
     assert not (tmp_path / "IDS").exists()
+
+
+def test_other_directories_are_no_prepared_dataset(build: Run, run: Run, tmp_path: Path, tiny_bundle: Path):
+    assert build("--quantiser", "lsh", "--levels", "16,16")[0] == 0
+    for command in (("ids", "build", "{}", "--out", tmp_path / "zz"), ("prompt", "{}", "--user", "0")):
+        for directory, said in (
+            (tmp_path / "IDS", "it holds item IDs: give the prepared dataset whose items they name"),
+            (tiny_bundle, f"it is a bundle: give the data in it, {tiny_bundle / 'data'}"),
+        ):
+            if command[0] == "prompt" and directory == tiny_bundle:  # it has prompts of its own
+                continue
+            code, _, err = run(*(directory if part == "{}" else part for part in command))
+            assert code == 2 and err.rstrip() == f"llmrec: {directory} is not a prepared dataset, {said}"
+    (tmp_path / "IDS" / "manifest.json").write_text("[]")
+    with pytest.raises(LlmrecError, match="it has a manifest.json of another kind: run `llmrec prepare"):
+        Prepared(tmp_path / "IDS")
+    assert not (tmp_path / "zz").exists()
 
 
 def test_a_prepared_dataset_is_not_written_over(run: Run, slice_of_sample: Prepared):

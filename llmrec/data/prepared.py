@@ -56,6 +56,7 @@ class Prepared:
                 "run `llmrec prepare data.yaml --out DIR`"
             )
         self.manifest: dict[str, Any] = read_json(manifest, "prepared dataset")
+        self._check_kind()
         if self.manifest.get("format") not in READABLE:
             raise DataError(
                 f"{self.directory} has format {self.manifest.get('format')!r}, this llmrec reads "
@@ -66,6 +67,19 @@ class Prepared:
         users = pq.read_table(self._part("users.parquet"))
         self.histories = self._read_events(users.column("id").to_pylist())
         self._users = users
+
+    def _check_kind(self) -> None:
+        """Raise `DataError` for the manifest of something else, which may have the same format number."""
+        known = self.manifest if isinstance(self.manifest, dict) else {}
+        if {"name", "event_types", "splits"} <= known.keys():
+            return
+        if known.get("kind") == "llmrec bundle":
+            what, give = "is a bundle", f"give the data in it, {self.directory / 'data'}"
+        elif "quantiser" in known:
+            what, give = "holds item IDs", "give the prepared dataset whose items they name"
+        else:
+            what, give = "has a manifest.json of another kind", "run `llmrec prepare data.yaml --out DIR`"
+        raise DataError(f"{self.directory} is not a prepared dataset, it {what}: {give}")
 
     def _part(self, name: str) -> Path:
         path = self.directory / name

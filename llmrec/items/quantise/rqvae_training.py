@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from llmrec.device import device_of
 from llmrec.items.quantise.codebooks import Codebooks, fit_codebooks
 from llmrec.items.quantise.residual import kmeans_book
 from llmrec.items.quantise.rqvae import Layers, RqVaeQuantiser
@@ -103,6 +104,7 @@ def fit_rqvae(
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     spread = float((vectors - mean).std(dtype=np.float64))
     scale = np.array([spread if spread > 1e-12 else 1.0], dtype=np.float32)
+    device = device_of(device)
     devices = [torch.device(device)] if device != "cpu" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
