@@ -161,10 +161,10 @@ def faults_of(case: Case) -> Counter[str]:
         faults["retired"] += sum(case.catalog[item].retired for item in real)
         faults["filtered"] += sum(not permits(filters, case.catalog[item], item, history) for item in real)
         faults["duplicate"] += len(items) - len(set(items))
-        faults["short"] += not is_full(case, row, set(items))
+        faults["short"] += not is_full(case, row, set(items), allowed[row])
         faults["not in order"] += bool((np.diff(own) > 0).any() or not np.isfinite(own).all())
         if case.cap is not None:
-            counts = Counter(name for item in real for name in case.catalog[item].categories)
+            counts = Counter(name for item in real for name in capped(case, allowed[row], item))
             faults["over the cap"] += any(count > case.cap.most for count in counts.values())
     row = int(np.argmax(found[:, 0]))
     if found[row, 0] >= 0:
@@ -208,24 +208,34 @@ def best_scores(case: Case, row: int, allowed: np.ndarray) -> list[float]:
     counts: Counter[str] = Counter()
     chosen: list[float] = []
     for at in np.argsort(-scores - drawn, kind="stable").tolist():
-        names = case.catalog[int(items[at])].categories
+        names = capped(case, allowed, int(items[at]))
         if len(chosen) < case.k and (case.cap is None or all(counts[name] < case.cap.most for name in names)):
             counts.update(names)
             chosen.append(float(scores[at]))
     return sorted(chosen, reverse=True)
 
 
-def is_full(case: Case, row: int, items: set[int]) -> bool:
+def capped(case: Case, allowed: np.ndarray, item: int) -> list[str]:
+    """The categories of an item that count: those of at most nine in ten of the allowed items."""
+    several = np.flatnonzero(allowed).tolist()
+    return [
+        name
+        for name in case.catalog[item].categories
+        if 10 * sum(name in case.catalog[each].categories for each in several) <= 9 * len(several)
+    ]
+
+
+def is_full(case: Case, row: int, items: set[int], allowed: np.ndarray) -> bool:
     """Whether no other item that the filters (and the cap) permit could stand in the list."""
     if len(items) == case.k:
         return True
-    counts = Counter(name for item in items for name in case.catalog[item].categories)
+    counts = Counter(name for item in items for name in capped(case, allowed, item))
     most = len(case.catalog) if case.cap is None else case.cap.most
     history, filters = case.requests[row]
     return not any(
         number not in items
         and permits(filters, item, number, history)
-        and all(counts[name] < most for name in item.categories)
+        and all(counts[name] < most for name in capped(case, allowed, number))
         for number, item in enumerate(case.catalog.items)
     )
 

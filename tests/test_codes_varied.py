@@ -7,7 +7,8 @@ import re
 import runpy
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from llmrec.change_items import retire_items
 from llmrec.codes.bundle import CodeBundle
 from llmrec.codes.recommender import CodeRecommender
 from llmrec.codes.seen import PLACES, SeenGains
-from llmrec.data.catalog import Catalog
+from llmrec.data.catalog import Catalog, Item
 from llmrec.data.events import Event
+from llmrec.data.facts import CategorySets
 from llmrec.decode.beam import BeamSettings
+from llmrec.decode.caps import CategoryCap
 from llmrec.decode.contract import Filters, Request
 from llmrec.engines.table import TableEngine
 from llmrec.errors import LlmrecError
@@ -96,12 +99,16 @@ def drawn_request(rng: np.random.Generator, catalog: Catalog) -> Request:
     return diverse(request, float(rng.choice([0.5, 2.0]))) if rng.random() < 0.2 else request
 
 
-def taken(catalog: Catalog, order: list[int], k: int, most: int | None) -> list[int]:
-    """The first k items of an order that a cap lets in, by its definition."""
+def taken(
+    catalog: Catalog, order: list[int], k: int, most: int | None, allowed: Sequence[int] | None = None
+) -> list[int]:
+    """The first k items of an order that a cap lets in, by its definition; by default all are allowed."""
+    allowed = range(len(catalog)) if allowed is None else allowed
+    held = Counter(name for item in allowed for name in catalog[item].categories)
     counts: Counter[str] = Counter()
     found: list[int] = []
     for item in order:
-        names = catalog[item].categories
+        names = [name for name in catalog[item].categories if held[name] <= 0.9 * len(allowed)]
         if len(found) < k and all(most is None or counts[name] < most for name in names):
             counts.update(names)
             found.append(item)
@@ -135,13 +142,13 @@ def test_random_requests_have_no_fault(
             at for at, item in enumerate(catalog.items) if permits(request.filters, item, at, request.history)
         ]
         assert len(set(found)) == len(found) and set(found) <= set(allowed)
-        assert taken(catalog, found, k, most) == found
-        assert taken(catalog, [*found, *(at for at in allowed if at not in found)], k, most) == found
+        assert taken(catalog, found, k, most, allowed) == found
+        assert taken(catalog, [*found, *(at for at in allowed if at not in found)], k, most, allowed) == found
         np.testing.assert_allclose(score[row, : len(found)], whole[row, found], atol=1e-4)
         assert (np.diff(score[row, : len(found)]) <= 0).all()
         if wide and groups == 1 and not temperature and not request.objective.diverse:
             best = sorted(allowed, key=lambda at: -whole[row, at])
-            assert found == taken(catalog, best, k, most)
+            assert found == taken(catalog, best, k, most, allowed)
         alone, _ = model.rank([request], k)
         assert alone[0].tolist() == index[row].tolist()
 
@@ -183,6 +190,30 @@ def test_a_capped_list_has_few_of_a_category(make: Make, bundle: CodeBundle, ask
     assert "\n" not in str(error.value)
 
 
+def test_a_category_of_all_allowed_items_does_not_count(
+    make: Make, bundle: CodeBundle, asked: list[Request]
+) -> None:
+    """Be it the root of a catalogue or what was asked for."""
+    model, catalog = make(sharpness=20.0, most=2), bundle.catalog
+    rooted = Catalog([replace(item, categories=("All", *item.categories)) for item in catalog.items])
+    plain = model.recommend(asked, 10)
+    model._cap = CategoryCap(CategorySets(rooted), 2)
+    assert model.recommend(asked, 10) == plain and {len(each) for each in plain} == {10}
+    name, count = Counter(n for item in catalog.items for n in item.categories).most_common(1)[0]
+    inside = [replace(each, filters=Filters(include_categories=(name,))) for each in asked]
+    assert count > 10
+    assert {len(each) for each in model.recommend(inside, 5)} == {5}
+
+
+def test_what_nearly_all_allowed_items_have_does_not_count() -> None:
+    def limits(held: int, others: int) -> list[int]:
+        items = [Item(str(at), "x", categories=("a",) if at < held else ()) for at in range(held + others)]
+        sets = CategorySets(Catalog(items))
+        return CategoryCap(sets, 2).limits(np.ones(len(items), dtype=bool)).tolist()
+
+    assert limits(9, 1) == [2] and limits(19, 2) == [21]
+
+
 def test_a_list_that_is_to_be_diverse_is(make: Make, asked: list[Request]) -> None:
     """By its weight, and the rest of what is asked beside it stays as it is."""
     model = make(sharpness=10.0)
@@ -214,6 +245,8 @@ def test_the_example_of_the_page_runs(
 ) -> None:
     page = (Path(__file__).parents[1] / "docs" / "codes.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    ids = {item.id for item in CodeBundle(code_bundle).catalog.items}
+    assert not ids & set(re.findall(r'"(.*?)"', code))  # it runs with the bundle of any catalogue
     (tmp_path / "BUNDLE").symlink_to(code_bundle, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "example.py").write_text(code)

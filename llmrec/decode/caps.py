@@ -15,9 +15,16 @@ SPARE = 4
 """How many times as many results as a list needs are looked at: they cost no pass through the model."""
 
 
+COMMON = 0.9
+"""A category of more than this share of the allowed items, such as a root, tells none of them apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class CategoryCap:
-    """At most `most` items of a list are of one category; items without categories are free."""
+    """At most `most` items of a list are of one category.
+
+    Items without categories are free, and so is a category that more than `COMMON` of the allowed items have.
+    """
 
     categories: CategorySets
     most: int
@@ -26,31 +33,41 @@ class CategoryCap:
         if self.most < 1:
             raise LlmrecError(f"at most {self.most} items of a category makes no list: allow at least 1")
 
+    def limits(self, allowed: np.ndarray) -> np.ndarray:
+        """How many items of each category a list takes of those that are allowed bool [items], int64."""
+        sets = self.categories
+        own = sets.ids[np.repeat(allowed, np.diff(sets.offsets))]
+        held = np.bincount(own, minlength=len(sets.names))
+        return np.where(held > COMMON * allowed.sum(), len(allowed), self.most)
+
 
 @dataclass(slots=True)
 class _List:
-    """A list as it grows: its items and scores, how many of each category it has, and what may still come."""
+    """A list as it grows: its items and scores, how many more of each category fit, what may still come."""
 
-    cap: CategoryCap
+    sets: CategorySets
     open: np.ndarray
-    counts: np.ndarray
+    room: np.ndarray
     items: list[int]
     scores: list[float]
 
+    @classmethod
+    def empty(cls, cap: CategoryCap, allowed: np.ndarray) -> _List:
+        return cls(cap.categories, allowed, cap.limits(allowed), [], [])
+
     def take(self, items: np.ndarray, scores: np.ndarray, k: int) -> None:
         """Take items in their order while they fit; close what no longer fits."""
-        sets = self.cap.categories
+        sets = self.sets
         for item, score in zip(items.tolist(), scores.tolist(), strict=True):
             if item < 0 or len(self.items) == k:
                 break
             own = sets.ids[sets.offsets[item] : sets.offsets[item + 1]]
-            if (self.counts[own] < self.cap.most).all():
-                self.counts[own] += 1
+            if (self.room[own] > 0).all():
+                self.room[own] -= 1
                 self.items.append(item)
                 self.scores.append(score)
                 self.open[item] = False
-        full = self.counts >= self.cap.most
-        entries = np.flatnonzero(full[sets.ids])
+        entries = np.flatnonzero(self.room[sets.ids] <= 0)
         self.open[np.searchsorted(sets.offsets, entries, side="right") - 1] = False
 
 
@@ -66,13 +83,7 @@ def capped_lists(
     """
     items, prompts = search.trie.items, len(k)
     lists = [
-        _List(
-            cap,
-            np.ones(items, dtype=bool) if allowed is None else allowed.mask[row].copy(),
-            np.zeros(len(cap.categories.names), dtype=np.int64),
-            [],
-            [],
-        )
+        _List.empty(cap, np.ones(items, dtype=bool) if allowed is None else allowed.mask[row].copy())
         for row in range(prompts)
     ]
     length = k.tolist()
