@@ -10,6 +10,7 @@ from pathlib import Path
 from llmrec.bundle import Bundle
 from llmrec.codes.bundle import CodeBundle
 from llmrec.codes.fitting import fit_codes
+from llmrec.codes.starting import check_start
 from llmrec.config import Recipe, changed, load_recipe
 from llmrec.errors import LlmrecError
 from llmrec.fit import fit
@@ -17,7 +18,10 @@ from llmrec.fit import fit
 
 def finetune(recipe: Recipe) -> Bundle | CodeBundle:
     """Train as the recipe says and write its bundle; goes on where an interrupted run stopped."""
-    return fit_codes(recipe) if recipe.readout == "codes" else fit(recipe)
+    if recipe.readout != "codes":
+        return fit(recipe)
+    check_start(recipe)  # before the work
+    return fit_codes(recipe)
 
 
 def script(name: str, purpose: str, arguments: Sequence[str] | None = None) -> int:

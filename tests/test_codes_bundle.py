@@ -22,10 +22,13 @@ from llmrec.bundle import Bundle
 from llmrec.codes.bundle import CodeBundle, open_bundle
 from llmrec.codes.fitting import fit_codes
 from llmrec.codes.recommender import CodeRecommender
+from llmrec.codes.starting import check_start
+from llmrec.config import Recipe
 from llmrec.data.prepared import Prepared
 from llmrec.decode.contract import Request
 from llmrec.errors import BundleError, LlmrecError
 from llmrec.files import read_json, write_json
+from llmrec.finetune import finetune
 from llmrec.items.id_files import load_ids, save_ids
 from llmrec.items.quantise.settings import QuantiserSettings
 from llmrec.make_ids import VectorSettings, make_ids
@@ -273,8 +276,34 @@ def test_a_model_that_starts_from_the_events_is_tuned_in_every_way(
 def test_a_base_that_cannot_start_from_the_events_is_refused(
     shop: Prepared, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    codes = {**LEVELS, "start": "events"}
+    codes = {**LEVELS, "start": "events", "vectors": "events"}
     with pytest.raises(LlmrecError, match="choose start: words"):
         fit_codes(code_recipe(shop.directory, tmp_path / "out", checkpoints["gpt2"], codes=codes))
     with pytest.raises(LlmrecError, match="start is 'evnts', it must be one of: words, events"):
         code_recipe(shop.directory, tmp_path / "out", checkpoints["llama"], codes={"start": "evnts"})
+
+
+def test_ids_of_texts_alone_cannot_start_from_the_events(
+    code_bundle: Path, shop: Prepared, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """Nothing is made before that is said."""
+
+    def recipe(**codes: object) -> Recipe:
+        codes = {**LEVELS, "start": "events", **codes}
+        return code_recipe(shop.directory, tmp_path / "out", checkpoints["llama"], codes=codes)
+
+    with pytest.raises(LlmrecError, match="start: events needs .* from events: choose vectors: events, or"):
+        finetune(recipe())
+    with pytest.raises(
+        LlmrecError, match=r"choose IDs of `llmrec ids build --vectors events`, .*/ids, or start: words"
+    ):
+        finetune(recipe(ids=str(code_bundle / "ids")))
+    with pytest.raises(LlmrecError, match="item IDs: .*none/manifest.json is missing"):
+        finetune(recipe(ids=str(tmp_path / "none")))
+    assert not list(tmp_path.iterdir())
+    manifest = json.loads((code_bundle / "ids" / "manifest.json").read_text())
+    for source in ("events", "text+events", "vectors.npy"):
+        manifest["vectors"] = {"source": source}
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        check_start(recipe(ids=str(tmp_path)))
+        check_start(recipe(vectors=source))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmrec.config import Recipe
 from llmrec.data.prepared import Prepared
+from llmrec.errors import LlmrecError
+from llmrec.files import read_json
 from llmrec.items.collaborative import collaborative_vectors
+from llmrec.items.id_files import MANIFEST
+from llmrec.make_ids import TEXT
 from llmrec.progress import note
 
 if TYPE_CHECKING:
@@ -22,6 +27,27 @@ if TYPE_CHECKING:
 
 _HISTORIES, _QUESTIONS = 128, 256
 """How many are looked at."""
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raise `LlmrecError` for a start from events whose IDs were made from texts alone.
+
+    Such codes say little of who takes what. What a file of vectors was made from is not known: it is taken.
+    """
+    settings = recipe.codes
+    if settings.start != "events":
+        return
+    if settings.ids is None:
+        source, remedy = settings.vectors, "vectors: events, or text+events"
+    else:
+        manifest = read_json(Path(settings.ids) / MANIFEST, "item IDs")
+        vectors = manifest.get("vectors") if isinstance(manifest, dict) else None
+        source = vectors.get("source", "") if isinstance(vectors, dict) else ""
+        remedy = f"IDs of `llmrec ids build --vectors events`, or text+events, not those in {settings.ids}"
+    if source == TEXT:
+        raise LlmrecError(
+            f"codes: start: events needs item IDs made from events: choose {remedy}, or start: words"
+        )
 
 
 def start_codes(
@@ -41,6 +67,7 @@ def start_codes(
     from llmrec.model.history_layer import HistoryLayer
     from llmrec.tune.code_start import code_vectors, level_rows, level_shares, start_from_events
 
+    check_start(recipe)
     train, sizes = prepared.train(recipe.split), prompts.tokens.sizes
     counts = np.bincount(train.items, minlength=len(prepared.catalog))
     rng = np.random.default_rng(recipe.train.seed)
