@@ -22,7 +22,9 @@ def build(
     ] = None,
     vectors: Annotated[
         str,
-        typer.Option(help="text, events, FILE (.npy, .safetensors of a SASRec), text+events or text+FILE."),
+        typer.Option(
+            help="text, events, FILE (.npy; .safetensors of a SASRec: docs/ids.md), text+events, text+FILE."
+        ),
     ] = "text",
     encoder: Annotated[str, typer.Option(help="The model that reads texts.")] = "all-minilm-l6-v2",
     weight: Annotated[

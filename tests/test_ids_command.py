@@ -26,6 +26,7 @@ from llmrec.make_ids import SOURCES, VectorSettings, item_vectors, read_vectors
 
 Run = Callable[..., tuple[int, str, str]]
 PAGE = (Path(__file__).parents[1] / "docs" / "ids.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -210,10 +211,22 @@ def test_a_prepared_dataset_is_not_written_over(run: Run, slice_of_sample: Prepa
 
 def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (tmp_path / "example.py").write_text(code)
+    (tmp_path / "example.py").write_text(BLOCKS[1])
     runpy.run_path("example.py")
     assert "305 The books still hold" in capsys.readouterr().out
+
+
+def test_the_sasrec_of_the_page_is_made_and_read(
+    build: Run, slice_of_sample: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PREPARED").symlink_to(slice_of_sample.directory, target_is_directory=True)
+    (tmp_path / "example.py").write_text(BLOCKS[0])
+    runpy.run_path("example.py")
+    (source,) = re.findall(r"^    llmrec ids build PREPARED --vectors (\S+) --out IDS$", PAGE, re.MULTILINE)
+    code, _, err = build("--vectors", source, "--levels", "16,16,16")
+    assert code == 0, err
+    assert load_ids(tmp_path / "IDS").quantiser.width == 384 + SasrecSettings().width
 
 
 def test_the_page_names_what_there_is():
