@@ -173,7 +173,17 @@ def build(kind: type[_T], values: Any, where: str) -> _T:
     try:
         return kind(**given)
     except LlmrecError as error:
-        raise LlmrecError(f"{where}: {error}") from error
+        raise LlmrecError(_placed(str(error), where)) from error
+
+
+def _placed(message: str, where: str) -> str:
+    """A message with the place that it is about before it, which it may have said in part itself."""
+    places = where.split(": ")
+    for at in range(len(places)):
+        said = ": ".join(places[at:])
+        if message.startswith((f"{said}: ", f"{said} ")):
+            return ": ".join((*places[:at], message))
+    return f"{where}: {message}"
 
 
 def _checked(hint: Any, value: Any, where: str) -> Any:

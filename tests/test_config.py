@@ -65,9 +65,16 @@ WRONG = {
     "parts for codes": ({"readout": "codes", "items": {"inner": 8}}, "items says nothing where readout is"),
     "no tasks": (
         {"readout": "codes", "codes": {"tasks": dict.fromkeys(TASKS, 0)}},
-        "codes: tasks are all 0, nothing would train",
+        "recipe.yaml: codes: tasks are all 0, nothing would train",
     ),
-    "no task": ({"readout": "codes", "codes": {"tasks": {"next": -1}}}, "tasks: next is -1.0"),
+    "no task": (
+        {"readout": "codes", "codes": {"tasks": {"next": -1}}},
+        "recipe.yaml: codes: tasks: next is -1.0",
+    ),
+    "no levels": (
+        {"readout": "codes", "codes": {"levels": []}},
+        "recipe.yaml: codes: balanced: IDs need a level, such as 256, got none",
+    ),
     "unknown form": ({"readout": "codes", "codes": {"beam_aware": {"form": "bear"}}}, "form is 'bear'"),
     "no width": ({"readout": "codes", "codes": {"beam": 0}}, "codes: beam is 0, it must be at least 1"),
     "no codes": ({"readout": "codes", "codes": {"levels": [8, 0]}}, "every level needs a code"),

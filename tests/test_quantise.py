@@ -243,8 +243,8 @@ def test_vectors_of_another_width_are_refused(kind: str):
     ("change", "said"),
     [
         ({"kind": "magic"}, "no quantiser 'magic'"),
-        ({"sizes": ()}, "every level needs a code"),
-        ({"sizes": (4, 0)}, "every level needs a code"),
+        ({"sizes": ()}, "IDs need a level, such as 256"),
+        ({"sizes": (4, 0)}, "every level needs a code, got levels 4,0$"),
         ({"sizes": (1 << 21,)}, r"at most 2\^20 codes"),
         ({"sizes": (256,) * 8}, r"more than 2\^62"),
         ({"kind": "tree", "sizes": (256, 300)}, "300 is no power of two"),

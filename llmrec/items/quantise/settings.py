@@ -69,8 +69,12 @@ class QuantiserSettings:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise LlmrecError(f"there is no quantiser {self.kind!r}, choose one of: {', '.join(KINDS)}")
-        if not self.sizes or min(self.sizes) < 1 or self.rounds < 1:
-            raise LlmrecError(f"{self.kind}: every level needs a code and every fit a round, got {self}")
+        if not self.sizes:
+            raise LlmrecError(f"{self.kind}: IDs need a level, such as 256, got none")
+        if min(self.sizes) < 1:
+            raise LlmrecError(f"{self.kind}: every level needs a code, got levels {said(self.sizes)}")
+        if self.rounds < 1:
+            raise LlmrecError(f"{self.kind}: every fit needs a round, got {self.rounds}")
         if max(self.sizes) > _MOST_A_LEVEL:
             raise LlmrecError(f"{self.kind}: a level has at most 2^20 codes, got {said(self.sizes)}")
         if math.prod(self.sizes) >= MOST:
