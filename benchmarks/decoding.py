@@ -276,29 +276,32 @@ def main() -> None:
     parser.add_argument("--beams", type=int, default=20)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--skip-batch", action="store_true", help="Compare generate for one request alone.")
-    parser.add_argument("--sizes", type=int, nargs="*", default=[10**4, 10**5, 10**6])
-    parser.add_argument("--tries", type=int, nargs="*", default=[10**4, 10**5, 10**6, 10**7])
+    parser.add_argument(
+        "--sizes", type=int, nargs="*", default=[10**4, 10**5, 10**6], help="None: no such table."
+    )
+    parser.add_argument(
+        "--tries", type=int, nargs="*", default=[10**4, 10**5, 10**6, 10**7], help="As --sizes."
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     levels, beams, rounds = arguments.levels, arguments.beams, arguments.rounds
-    print("| items | seconds | nodes | MB of the trie | MB of the sequences | MB while it is built |")
-    print("|" + "---:|" * 6)
-    trie_rows(arguments.tries, levels)
+    if arguments.tries:
+        print("| items | seconds | nodes | MB of the trie | MB of the sequences | MB while it is built |")
+        print("|" + "---:|" * 6)
+        trie_rows(arguments.tries, levels)
     model, first = model_with_codes(arguments.model, arguments.layers, levels)
     rng = np.random.default_rng(0)
     prompts = rng.integers(100, first, (arguments.batch, arguments.prompt)).tolist()
-    print(
-        "\n| requests | scores | filter | | "
-        + " | ".join(f"{items:,} items" for items in arguments.sizes)
-        + " | ratio |"
-    )
-    print("|---:|---|---|---|" + "---:|" * (len(arguments.sizes) + 1))
-    ways = [(scores, name) for scores in ("raw", "renormalised") for name in FILTERS]
-    by_size(model, first, prompts[:1], levels, beams, rounds, arguments.sizes, ways)
-    if not arguments.skip_batch:
-        by_size(model, first, prompts, levels, beams, 1, arguments.sizes, ways[:1])
+    if sizes := arguments.sizes:
+        columns = " | ".join(f"{items:,} items" for items in sizes)
+        print(f"\n| requests | scores | filter | | {columns} | ratio |")
+        print("|---:|---|---|---|" + "---:|" * (len(sizes) + 1))
+        ways = [(scores, name) for scores in ("raw", "renormalised") for name in FILTERS]
+        by_size(model, first, prompts[:1], levels, beams, rounds, sizes, ways)
+        if not arguments.skip_batch:
+            by_size(model, first, prompts, levels, beams, 1, sizes, ways[:1])
     print("\n| requests | scores | ours | generate | ratio, processor | ratio, wall | items equal, scores |")
     print("|---:|---|---:|---:|---:|---:|---|")
     sequences = catalogue(arguments.items, levels, first)

@@ -1,6 +1,7 @@
 """The benchmarks that train models, or ask trained ones, run on a tiny shop and write what they promise."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -201,3 +202,14 @@ def test_a_small_decoder_is_timed_and_measured_beside_the_language_model(
     with pytest.raises(SystemExit):
         script.main(["quality"])
     assert "quality is that of a bundle" in capsys.readouterr().err
+
+
+def test_decoding_is_timed_without_the_tables_of_sizes(
+    script_of: Script, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    small = "--items 40 --levels 2 --prompt 4 --beams 2 --batch 1 --rounds 1 --skip-batch"
+    arguments = ["decoding.py", "--model", str(checkpoints["llama"]), *small.split()]
+    for sizes, tables in (("--sizes --tries", 1), ("--sizes 50 --tries 50", 3)):
+        monkeypatch.setattr(sys, "argv", [*arguments, *sizes.split()])
+        script_of("decoding").main()
+        assert capsys.readouterr().out.count("\n|---:|") == tables
