@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,10 @@ ids = typer.Typer(no_args_is_help=True, help="Make and judge semantic IDs of a c
 @ids.command("build")
 def build(
     data: Annotated[Path, typer.Argument(help="A prepared dataset.")],
-    out: Annotated[Path, typer.Option(help="Directory of the IDs; older ones in it become a generation.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Directory of the IDs; older ones are replaced, and their generation counts on."),
+    ],
     quantiser: Annotated[str, typer.Option(help="kmeans, balanced, rqvae, tree or lsh.")] = "balanced",
     levels: Annotated[
         str | None, typer.Option(help="Codes a level, with commas; default 256,256,256, a tree's by items.")
@@ -41,30 +45,32 @@ def build(
     gradient: Annotated[
         str | None, typer.Option(help="How rqvae learns through codes: straight-through or rotation.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where rqvae is trained: cpu, cuda.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="Where rqvae is trained: cpu (default), cuda.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the quantiser.")] = 0,
 ) -> None:
     """Give every item of a prepared dataset its own few codes; writes a report and what the codes mean."""
-    from dataclasses import replace
-
     from llmrec.data.prepared import Prepared
     from llmrec.items.fusion import WEIGHT
     from llmrec.items.ids import RESERVE
-    from llmrec.items.quantise.settings import QuantiserSettings, RqVaeSettings, tree_sizes
+    from llmrec.items.quantise.settings import GRADIENTS, QuantiserSettings, RqVaeSettings, tree_sizes
     from llmrec.make_ids import QUALITY, VectorSettings, make_ids
 
     prepared = Prepared(data)
     usual = tree_sizes(len(prepared.catalog)) if quantiser == "tree" else QuantiserSettings().sizes
     sizes = usual if levels is None else _sizes(levels)
-    rqvae = RqVaeSettings()
-    if epochs is not None:
-        rqvae = replace(rqvae, epochs=epochs)
-    if gradient is not None:
-        rqvae = replace(rqvae, gradient=gradient)
+    fused = vectors.startswith("text+")
+    _check_applies(fused, "--vectors text+events or text+FILE", {"--weight": weight})
+    _check_applies(collisions == "token", "--collisions token", {"--reserve": reserve})
+    own = {"--epochs": epochs, "--gradient": gradient, "--device": device}
+    _check_applies(quantiser == "rqvae", "--quantiser rqvae", own)
+    how = GRADIENTS[0] if gradient is None else gradient
+    rqvae = RqVaeSettings(gradient=how, epochs=epochs or RqVaeSettings().epochs)
     settings = QuantiserSettings(quantiser, sizes, rqvae=rqvae)
     source = VectorSettings(vectors, encoder, split, weight=WEIGHT if weight is None else weight)
     kept = RESERVE if reserve is None else reserve
-    made = make_ids(prepared, out, settings, source, collisions, seed, kept, device)
+    made = make_ids(
+        prepared, out, settings, source, collisions, seed, kept, "cpu" if device is None else device
+    )
     typer.echo((out / QUALITY).read_text(encoding="utf-8"))
     typer.echo(f"wrote {out}: {len(made):,} IDs, generation {made.generation}")
 
@@ -84,6 +90,13 @@ def report(
         typer.echo(json_module.dumps(read_report(directory), indent=1))
     else:
         typer.echo(codes_page(directory) if codes else report_page(directory))
+
+
+def _check_applies(applies: bool, where: str, given: Mapping[str, object]) -> None:
+    """Raise `LlmrecError` for an option with a value where it says nothing."""
+    for option, value in given.items():
+        if value is not None and not applies:
+            raise LlmrecError(f"{option} says something with {where} alone: leave it out")
 
 
 def _sizes(levels: str) -> tuple[int, ...]:

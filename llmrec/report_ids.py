@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llmrec.data.catalog import Catalog
 from llmrec.data.prepared import Prepared
 from llmrec.errors import LlmrecError
 from llmrec.files import read_json
@@ -14,6 +15,7 @@ from llmrec.items.id_files import IDS, MANIFEST, load_ids
 from llmrec.items.id_pages import crowding_page, picture_page, quality_page
 from llmrec.items.id_picture import picture
 from llmrec.items.id_quality import measure_ids
+from llmrec.items.ids import ItemIds
 from llmrec.make_ids import CODES, QUALITY, REPORT
 
 
@@ -23,8 +25,7 @@ def read_report(directory: Path) -> dict[str, Any]:
     IDs without report.json, such as those of a bundle, are measured as they are, without what needs the
     vectors. Raises `LlmrecError` when there are no IDs that can be used.
     """
-    place = _place(directory)
-    ids = load_ids(place)
+    place, ids = _ids_of(directory)
     if (place / REPORT).is_file():
         report = read_json(place / REPORT, "report of item IDs")
     else:
@@ -35,16 +36,14 @@ def read_report(directory: Path) -> dict[str, Any]:
 
 def report_page(directory: Path) -> str:
     """How good the IDs are and how their new items fared; see `read_report`."""
-    place = _place(directory)
-    ids = load_ids(place)
+    place, ids = _ids_of(directory)
     page = _page(place, QUALITY, lambda: quality_page(measure_ids(ids)))
     return f"{page}\n{crowding_page(crowding(ids))}"
 
 
 def codes_page(directory: Path) -> str:
     """What the first codes mean. Without codes.md, the bundle around the IDs has the titles that say it."""
-    place = _place(directory)
-    ids = load_ids(place)
+    place, ids = _ids_of(directory)
     page = _page(place, CODES, lambda: _codes_in_bundle(place))
     return f"{page}\n{crowding(ids).sentence}"
 
@@ -59,6 +58,14 @@ def _codes_in_bundle(place: Path) -> str:
     items = Prepared(data).catalog.items
     ids = load_ids(place, [item.id for item in items])
     return picture_page(picture(ids, [item.title for item in items]))
+
+
+def _ids_of(directory: Path) -> tuple[Path, ItemIds]:
+    """Where the IDs of `directory` lie, and what they are; those of a bundle must name its items."""
+    place, items = _place(directory), directory / "data" / "items.parquet"
+    if place == directory or not items.is_file():
+        return place, load_ids(place)
+    return place, load_ids(place, [item.id for item in Catalog.load(items).items])
 
 
 def _place(directory: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,20 @@ def test_without_vectors_codes_show_the_rest():
     unknown = {"reconstruction_error": None, "neighbours_kept": None, "first_code_kept": None, "sampled": 0}
     assert measure_ids(ids).as_dict() == measure_ids(ids, vectors).as_dict() | unknown
     assert "| first code kept | – |" in quality_page(measure_ids(ids))
+
+
+def test_codes_that_are_nearer_than_the_wanted_ones_are_explained():
+    """Of equal shares an item may want what is farther, and get what is nearer."""
+    vectors = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    ids = build_ids(vectors, QuantiserSettings("balanced", (4, 16)))
+    moved = (ids.quantised != ids.wanted).any(axis=1)
+    assert moved.any()
+    for sign in (-1, 1):
+        costs = ids.costs.copy()
+        costs[:, 1] = np.where(moved, costs[:, 0] * (1 + sign * 0.5), costs[:, 0])
+        quality = measure_ids(replace(ids, costs=costs))
+        assert quality.extra is not None and quality.extra * sign > 0
+        assert ("An extra distance below 0" in quality_page(quality)) == (sign < 0)
 
 
 def test_new_items_have_a_table():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def build(run: Run, slice_of_sample: Prepared, tmp_path: Path) -> Run:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_quantiser_builds(build: Run, run: Run, slice_of_sample: Prepared, tmp_path: Path, kind: str):
     levels = () if kind == "tree" else ("--levels", "8,8,8")
-    code, out, err = build("--quantiser", kind, "--epochs", "2", *levels)
+    epochs = ("--epochs", "2", "--device", "cpu") if kind == "rqvae" else ()
+    code, out, err = build("--quantiser", kind, *epochs, *levels)
     assert code == 0, err
     items = len(slice_of_sample.catalog)
     assert f"{items} IDs, generation 1" in out
@@ -164,7 +166,13 @@ def test_files_that_are_no_item_vectors(tmp_path: Path):
     [
         (("--levels", "a,b"), "--levels are numbers with commas"),
         (("--levels", "4"), "items do not fit into the 4 codes"),
-        (("--levels", "0,4"), "every level needs a code"),
+        (("--levels", "0,4"), "llmrec: balanced: every level needs a code, got levels 0,4"),
+        (("--weight", "0.5"), "--weight says something with --vectors text+events or text+FILE alone: leave"),
+        (("--weight", "0.5", "--vectors", "events"), "--weight says something with"),
+        (("--reserve", "9"), "--reserve says something with --collisions token alone"),
+        (("--epochs", "9"), "--epochs says something with --quantiser rqvae alone"),
+        (("--gradient", "rotation"), "--gradient says something with --quantiser rqvae alone"),
+        (("--quantiser", "lsh", "--device", "cpu"), "--device says something with --quantiser rqvae alone"),
         (("--quantiser", "magic"), "no quantiser 'magic'"),
         (("--quantiser", "lsh", "--levels", "10,10"), "10 is no power of two"),
         (("--quantiser", "rqvae", "--gradient", "up"), "gradient is 'up'"),
@@ -198,6 +206,18 @@ def test_other_directories_are_no_prepared_dataset(build: Run, run: Run, tmp_pat
     with pytest.raises(LlmrecError, match="it has a manifest.json of another kind: run `llmrec prepare"):
         Prepared(tmp_path / "IDS")
     assert not (tmp_path / "zz").exists()
+
+
+def test_a_bundle_with_the_ids_of_other_items_is_not_reported_on(run: Run, code_bundle: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(code_bundle, tmp_path / "bundle"))
+    assert run("ids", "report", copy)[0] == 0
+    ids = load_ids(copy / "ids")
+    shutil.rmtree(copy / "ids")
+    save_ids(ids, copy / "ids", [f"other {item}" for item in range(len(ids))])
+    for options in ((), ("--json",), ("--codes",)):
+        code, out, err = run("ids", "report", copy, *options)
+        assert (code, out) == (2, "") and "are of another catalogue than these" in err
+    assert run("ids", "report", copy / "ids")[0] == 0  # of which nothing says what they should name
 
 
 def test_a_prepared_dataset_is_not_written_over(run: Run, slice_of_sample: Prepared):

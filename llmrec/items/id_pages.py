@@ -24,6 +24,10 @@ def quality_page(quality: IdQuality) -> str:
          f"{use.perplexity:.1f}", use.largest)
         for level, use in enumerate(quality.use)
     ]  # fmt: skip
+    nearer = (
+        " An extra distance below 0: what they wanted is farther. Codes are chosen level by level, by the "
+        "balanced quantiser for equal shares: a choice need not be the nearest."
+    )
     header = ("level", "codes", "used", "share used", "entropy, bits", "perplexity", "items of the largest")
     held = sorted(quality.items_per_code.items())
     return "\n".join(
@@ -33,7 +37,8 @@ def quality_page(quality: IdQuality) -> str:
             table(("figure", "value"), _figures(quality)),
             "",
             f"Items that wanted the same codes {resolved}. Neighbours kept: of an item's 10 nearest by "
-            "vector, those among the 10 that share the most first codes with it, ties shared out.",
+            "vector, those among the 10 that share the most first codes with it, ties shared out."
+            f"{nearer if (quality.extra or 0) < 0 else ''}",
             "",
             table(header, levels),
             "",

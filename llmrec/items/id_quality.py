@@ -41,12 +41,13 @@ class IdQuality:
     quantiser, sizes, collisions, generation: see `ItemIds`. colliding: share that wanted the codes of another
     item too. distinct: different codes that were wanted. items_per_code: how many of these were wanted by 1,
     2, ... items. relocated: share that got other codes, left_prefix: before the last quantised level. extra:
-    mean extra cost of a relocated item over the mean cost, None where choices cost nothing. use: of each
-    level. reconstruction_error: squared error of what the codes stand for over that of the mean vector, None
-    where codes stand for nothing. neighbours_kept: recall of the 10 nearest items among the 10 that share the
-    most first codes; first_code_kept: share of the 10 nearest with the same first code; both None for one
-    item. sampled: of how many items the last two are means. Without vectors that is 0, and the three figures
-    that need them are None.
+    mean extra cost of a relocated item over the mean cost, None where choices cost nothing; below 0 where
+    what was wanted is farther: chosen level by level, by `balanced` for equal shares. use: of each level.
+    reconstruction_error: squared error of what the codes stand for over that of the mean vector, None where
+    codes stand for nothing. neighbours_kept: recall of the 10 nearest items among the 10 that share the most
+    first codes; first_code_kept: share of the 10 nearest with the same first code; both None for one item.
+    sampled: of how many items the last two are means. Without vectors that is 0, and the three figures that
+    need them are None.
     """
 
     items: int
