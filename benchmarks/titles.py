@@ -2,10 +2,10 @@
 
     python benchmarks/titles.py BUNDLE [--questions 1000] [--fold test]
 
-BUNDLE writes codes and titles (`finetune/recipes/sample-titles.yaml`). The same questions, drawn at random,
-go to its base model, whole and as it was before tuning, to the tuned model writing titles, and to that model
-writing codes. Every answer is an item; items of the history are left out. ± is half the 95% bootstrap
-interval over users.
+BUNDLE learnt the task next_title (`finetune/recipes/sample-titles.yaml`). The same questions, drawn at
+random, go to its base model, whole and as it was before tuning, to the tuned model, and, where it learnt to
+write codes as well, to that model writing codes. Every answer is an item; items of the history are left out.
+± is half the 95% bootstrap interval over users.
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ def writers(bundle: CodeBundle) -> dict[str, Callable[[], ScoringRecommender]]:
         assert isinstance(found, ScoringRecommender)
         return found
 
-    return {
-        "titles, the base model": lambda: titles(bundle.recipe.model),
+    found: dict[str, Callable[[], ScoringRecommender]] = {
         "titles, tuned": lambda: titles(None),
-        "codes, tuned": lambda: recommender_of(bundle),
+        "titles, the base model": lambda: titles(bundle.recipe.model),
     }
+    if bundle.recipe.codes.tasks.writes_codes:
+        found["codes, tuned"] = lambda: recommender_of(bundle)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

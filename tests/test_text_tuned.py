@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from contract import RecommenderContract
+from pages import table_after
 from tiny_bundles import code_recipe
 from tiny_models import tiny_prepared
 
@@ -134,10 +135,19 @@ def test_it_learns_and_keeps_what_wrote_titles_best(bundle: CodeBundle):
     assert found[training["best_epoch"]] == max(found) == training["validation_ndcg@10"]
 
 
+def test_the_benchmark_compares_it_with_its_base(bundle: CodeBundle, script_of, capsys):
+    script_of("titles").main([str(bundle.directory), "--questions", "8"])
+    rows = table_after(capsys.readouterr().out, "| what writes |")
+    assert [row[0] for row in rows] == ["titles, tuned", "titles, the base model"]
+    assert all(0 <= float(row[1].split(" ±")[0]) <= 1 for row in rows)
+
+
 def test_what_it_learnt_is_told_by_the_recipe(code_bundle: Path, bundle: CodeBundle):
     """A bundle that never learnt titles is asked in words through its base, as before."""
     plain = Shop.open(code_bundle, "text").recommender
     tuned = Shop.open(bundle.directory, "text").recommender
     assert "less 0.5 of what anyone" in plain.setting and "less 0" in tuned.setting
+    with pytest.raises(LlmrecError, match="learnt to write titles, not codes: give --mode text"):
+        Shop.open(bundle.directory)
     with pytest.raises(LlmrecError, match="title_prompts is 0, it must be at least 1"):
         CodeSettings(title_prompts=0)

@@ -41,7 +41,7 @@ class TaskWeights:
     @property
     def writes_codes(self) -> bool:
         """Whether a model that trains so writes codes after a history."""
-        return any((self.history, self.next, self.wish, self.titles_to_id))
+        return any((self.history, self.next, self.wish, self.titles_to_id)) or not self.next_title
 
 
 TASKS = tuple(each.name for each in fields(TaskWeights))
