@@ -187,6 +187,23 @@ def test_more_rounds_and_more_width_find_more(index: ItemIndex):
     assert by_rounds[0] < precision(4, 10) <= precision(4, 100) and precision(4, 100) > 0.97
 
 
+@pytest.mark.parametrize(("count", "explores"), [(10, False), (50, False), (51, True), (60, True)])
+def test_few_of_many_are_scored_more_often(
+    index: ItemIndex, count: int, explores: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Of 3,000 items 60 are few, and where ten are scored in any case, fifty of these are."""
+    search, called = searching(index, exact_up_to=10), []
+    explored = search._explored
+    monkeypatch.setattr(search, "_explored", lambda *given: called.append(given) or explored(*given))
+    mask = np.zeros(ITEMS, dtype=bool)
+    mask[np.random.default_rng(0).choice(ITEMS, count, replace=False)] = True
+    vectors, queries = catalogue(), users(count=1)
+    found = search.top_k(queries, 5, mask[None])[0]
+    assert mask[found].all() and bool(called) == explores
+    if not explores:
+        np.testing.assert_array_equal(found, exact_top_k(vectors, queries, 5, mask[None])[0])
+
+
 def test_where_there_are_many_lists_more_are_read(index: ItemIndex, monkeypatch: pytest.MonkeyPatch):
     """Proposals alone find more of the best; a graph has no lists and stays as it is."""
     vectors, queries = catalogue(), users(count=20)

@@ -3,12 +3,13 @@
 The score of an item is max over m of <U^T h_m, v>, which is <h_m, w_v> with W = V U^T (URM section 1.3).
 Scores are exact however an item was found, and filters hold at every size:
 
-- where at most `exact_up_to` items are allowed, or there is no index, all allowed items are scored;
+- where at most `exact_up_to` items are allowed, or five times as many if they are one in fifty or fewer, or
+  there is no index, all allowed items are scored;
 - else faiss proposes, of the allowed items too, the neighbours are explored, and what is not allowed is left
   out of the result. Where that leaves fewer than k items, all allowed items are scored after all.
 
-So a list is short only where the catalogue is, and approximate only where more than `exact_up_to` items are
-allowed: it may then lack items that it should have, and two lists of different lengths may differ.
+So a list is short only where the catalogue is, and approximate only where more items than that are allowed:
+it may then lack items that it should have, and two lists of different lengths may differ.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from llmrec.retrieve.storage import rows_of
 
 _GATHERED = 4
 """Where fewer than one item in so many is allowed, reading these alone is faster than reading all."""
+_RARE, _RARE_TIMES = 50, 5
+"""Few of many are scored up to so many times as often.
+
+Of ten million items, a filter that left 100,000 alike ones was explored badly (0.69 of the best ten, 26 ms),
+and all of these are scored in 36 ms.
+"""
 _STARTS, _ALLOWED_STARTS = 16, 64
 """Landmarks that exploration starts from, and allowed ones: what a filter leaves may lie far apart."""
 
@@ -109,7 +116,8 @@ class ItemSearch:
     def _one(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Items and scores of one request, both [at most k]."""
         count = len(self.vectors) if allowed is None else int(np.count_nonzero(allowed))
-        if count > max(k, self.settings.exact_up_to) and self.index is not None:
+        scored = self.settings.exact_up_to * (_RARE_TIMES if _RARE * count <= len(self.vectors) else 1)
+        if count > max(k, scored) and self.index is not None:
             # Where most items are allowed, the best of all lead to the best allowed.
             ids, scores = self._explored(
                 self.index, queries, k, None if 2 * count > len(self.vectors) else allowed
