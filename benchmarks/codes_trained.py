@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from drawn import drawn
 
 from llmrec.codes.bundle import CodeBundle
 from llmrec.codes.recommender import CodeRecommender
@@ -59,19 +60,18 @@ LISTED = 10
 
 def asked(bundle: CodeBundle, most: int) -> dict[str, str]:
     """Recall and ndcg with half of their 95% bootstrap intervals, by column, on a draw of test questions."""
-    cases = questions(bundle.prepared, bundle.recipe.split, "test")
-    drawn = np.sort(np.random.default_rng(0).permutation(len(cases))[:most]).tolist()
+    cases = drawn(questions(bundle.prepared, bundle.recipe.split, "test"), most)
     recommender = CodeRecommender(bundle, bundle.engine())
-    targets = np.array([cases[at].target for at in drawn])
+    targets = np.array([case.target for case in cases])
     found = {}
     for seen, suffix in ((False, ""), (True, ", seen left out")):
         requests = [
             Request(
-                bundle.prepared.histories.history(cases[at].user, cases[at].cut),
-                user=cases[at].user,
+                bundle.prepared.histories.history(case.user, case.cut),
+                user=case.user,
                 filters=Filters(exclude_seen=seen),
             )
-            for at in drawn
+            for case in cases
         ]
         values = figures(ask(recommender, requests, LISTED), targets)
         names = (f"recall@{LISTED}", f"ndcg@{LISTED}")

@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from drawn import drawn
 
 from llmrec.codes.bundle import CodeBundle
 from llmrec.codes.recommender import CodeRecommender
@@ -38,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the questions that are drawn")
     options = parser.parse_args(arguments)
     bundle = CodeBundle(options.bundle)
-    cases = questions(bundle.prepared, bundle.recipe.split, options.fold)
-    drawn = np.sort(np.random.default_rng(options.seed).permutation(len(cases))[: options.questions])
-    cases = [cases[at] for at in drawn.tolist()]
+    asked = questions(bundle.prepared, bundle.recipe.split, options.fold)
+    cases = drawn(asked, options.questions, options.seed)
     targets = np.array([case.target for case in cases])
     engine, rows = bundle.engine(), []
     for scores, width, seen in product(SCORES, options.widths, (True, False)):

@@ -19,6 +19,7 @@ from time import process_time
 import numpy as np
 import torch
 from decoding import CODES, Took, catalogue, median, model_with_codes, timed
+from drawn import drawn
 
 from llmrec.codes.bundle import CodeBundle
 from llmrec.codes.recommender import CodeRecommender
@@ -158,19 +159,18 @@ def quality(place: Path, fold: str, count: int, epochs: int, settings: SmallDeco
     torch.manual_seed(0)
     decoder = SmallDecoder(known.states.shape[1], tokens.sizes, settings)
     best = train_small_decoder(decoder, known, valid, epochs, advance=lambda e, loss: print(e, f"{loss:.4f}"))
-    cases = questions(prepared, split, fold)
-    drawn = np.sort(np.random.default_rng(0).permutation(len(cases))[:count]).tolist()
-    print(f"{len(known):,} targets, validation loss {best:.4f}, {len(drawn):,} questions\n")
+    cases = drawn(questions(prepared, split, fold), count)
+    print(f"{len(known):,} targets, validation loss {best:.4f}, {len(cases):,} questions\n")
     print("| codes written by | recall@10 | ndcg@10 | seconds of processor |\n|---|---:|---:|---:|")
     requests = [
         Request(
-            prepared.histories.history(cases[at].user, cases[at].cut),
-            user=cases[at].user,
+            prepared.histories.history(case.user, case.cut),
+            user=case.user,
             filters=Filters(exclude_seen=True),
         )
-        for at in drawn
+        for case in cases
     ]
-    targets = np.array([cases[at].target for at in drawn])
+    targets = np.array([case.target for case in cases])
     small = CodeRecommender(bundle, SmallDecoderEngine(engine, decoder, tokens))
     for name, recommender in (("the language model", full), ("small decoder", small)):
         before = process_time()

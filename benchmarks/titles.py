@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from drawn import drawn
 
 from llmrec.codes.bundle import CodeBundle
 from llmrec.decode.contract import Filters, Request
@@ -60,9 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the questions that are drawn")
     options = parser.parse_args(arguments)
     bundle = CodeBundle(options.bundle)
-    cases = questions(bundle.prepared, bundle.recipe.split, options.fold)
-    drawn = np.sort(np.random.default_rng(options.seed).permutation(len(cases))[: options.questions])
-    cases = [cases[at] for at in drawn.tolist()]
+    asked = questions(bundle.prepared, bundle.recipe.split, options.fold)
+    cases = drawn(asked, options.questions, options.seed)
     histories, targets = bundle.prepared.histories, np.array([case.target for case in cases])
     requests = [
         Request(histories.history(case.user, case.cut), filters=Filters(exclude_seen=True), user=case.user)

@@ -12,6 +12,7 @@ from code_models import writing
 from tiny_models import tiny_prepared
 
 from llmrec.codes.fitting import finder, searcher
+from llmrec.items.trie import Trie
 from llmrec.model.settings import AdapterSettings
 from llmrec.tune.checkpoint import trainable
 from llmrec.tune.code_losses import CodeLoss
@@ -55,7 +56,7 @@ class Run:
             made.items,
             True,
             {"plain": self.questions},
-            finder(searcher(made.prompts, CODES.beam)),
+            finder(searcher(Trie.build(made.prompts.sequences), made.prompts.tokens.levels, CODES.beam)),
             settings,
             directory,
         )

@@ -14,7 +14,7 @@ from llmrec.bundle import check_place
 from llmrec.codes.bundle import CodeBundle, write_code_bundle
 from llmrec.codes.seen import SeenGains, fit_gains
 from llmrec.codes.starting import start_codes
-from llmrec.codes.title_questions import title_questions, title_searcher
+from llmrec.codes.title_questions import title_questions
 from llmrec.config import Recipe
 from llmrec.data.prepared import Case, Prepared
 from llmrec.decode.beam import BeamSearch, BeamSettings
@@ -23,7 +23,9 @@ from llmrec.files import only_writer, read_json
 from llmrec.fit import TRAIN_PACKAGES, open_workspace, prepared_data, templates_of
 from llmrec.items.id_files import MANIFEST, generation_of, load_ids
 from llmrec.items.ids import ItemIds
+from llmrec.items.titles import title_levels
 from llmrec.items.trie import Trie
+from llmrec.items.trie_building import padded
 from llmrec.make_ids import VectorSettings, make_ids
 from llmrec.progress import track
 from llmrec.verbalize.item_wordings import ItemWordings
@@ -33,7 +35,6 @@ from llmrec.versions import older_numbers, versions_of
 
 if TYPE_CHECKING:
     from llmrec.model.code_model import CodeModel
-    from llmrec.model.code_tokens import CodePrompts
     from llmrec.tune.code_training import Find, Question
     from llmrec.tune.collate import Example
     from llmrec.tune.examples import ExampleBuilder
@@ -117,13 +118,14 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
     )
     examples, questions = ExampleTable(table), questions_of(recipe, builder, goals, prepared)
     start_codes(recipe, prepared, model, prompts, ids.codes, examples, questions)
-    searching, finds = searcher(prompts, recipe.codes.beam), {}
+    searching, finds = searcher(Trie.build(prompts.sequences), prompts.tokens.levels, recipe.codes.beam), {}
     validated = dict(questions) if recipe.codes.tasks.writes_codes else {}
     if lines is not None:
         cases = _drawn_cases(recipe, prepared)
         spare = max(map(len, items.written))
         validated["titles"] = title_questions(prepared, cases, prompts, lines, spare)
-        finds["titles"] = finder(title_searcher(items.written, recipe.codes.beam))
+        trie = Trie.build(padded(items.written))
+        finds["titles"] = finder(searcher(trie, title_levels(trie), recipe.codes.beam))
     trainer = CodeTrainer(
         CodeLoss(model, items.words, recipe.loss.label_smoothing, recipe.codes.beam_aware),
         recipe.codes.tasks,
@@ -220,16 +222,14 @@ def _some(count: int, most: int, seed: int) -> list[int]:
     return sorted(chosen.tolist())
 
 
-def searcher(prompts: CodePrompts, width: int) -> Callable[[CodeModel], BeamSearch]:
-    """The beam search that serves a model later, for a model in training."""
+def searcher(trie: Trie, levels: Sequence[np.ndarray], width: int) -> Callable[[CodeModel], BeamSearch]:
+    """The beam search that serves a model later, for a model in training; `levels` as for `BeamSearch`."""
     from llmrec.engines.transformers import TransformersEngine
     from llmrec.model.code_model import PlainView
 
-    trie = Trie.build(prompts.sequences)
-
     def search(model: CodeModel) -> BeamSearch:
         engine = TransformersEngine(PlainView(model), device=str(model.rows.device))
-        return BeamSearch(trie, engine, BeamSettings(width=width), prompts.tokens.levels)
+        return BeamSearch(trie, engine, BeamSettings(width=width), levels)
 
     return search
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmrec.data.events import Event
 from llmrec.data.prepared import Case, Prepared
-from llmrec.decode.beam import BeamSearch, BeamSettings
-from llmrec.items.trie import Trie
-from llmrec.items.trie_building import padded
 from llmrec.verbalize.render import Verbalizer
 
 if TYPE_CHECKING:
-    from llmrec.model.code_model import CodeModel
     from llmrec.model.code_tokens import CodePrompts
     from llmrec.tune.code_training import Question
 
@@ -37,18 +33,3 @@ def title_questions(
         example = Example(head, (), (), [Tail(len(head), (), case.target)])
         questions.append((example, np.array(items, dtype=np.int64)))
     return questions
-
-
-def title_searcher(written: Sequence[Sequence[int]], width: int) -> Callable[[CodeModel], BeamSearch]:
-    """The beam search for titles, whose tokens are `written`, with a model in training."""
-    from llmrec.engines.transformers import TransformersEngine
-    from llmrec.model.code_model import PlainView
-
-    trie = Trie.build(padded(written))
-    levels = [np.unique(np.concatenate(trie.choices))] * trie.depth
-
-    def search(model: CodeModel) -> BeamSearch:
-        engine = TransformersEngine(PlainView(model), device=str(model.rows.device))
-        return BeamSearch(trie, engine, BeamSettings(width), levels)
-
-    return search

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from llmrec.data.catalog import Catalog
 from llmrec.errors import LlmrecError
 from llmrec.items.trie import Trie
@@ -43,6 +45,11 @@ def titles_of(catalog: Catalog, forbidden: Sequence[str] = ()) -> list[str]:
 def title_trie(titles: Sequence[str], encode: Encode, end: int | None, longest: int = LONGEST) -> Trie:
     """The trie of all titles; items of one title, or of one when both are cut, are at one leaf."""
     return Trie.build(padded(title_sequences(titles, encode, end, longest)))
+
+
+def title_levels(trie: Trie) -> list[np.ndarray]:
+    """For each place of a title all tokens that stand at some place of one, sorted int64."""
+    return [np.unique(np.concatenate(trie.choices))] * trie.depth
 
 
 def title_sequences(

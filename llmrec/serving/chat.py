@@ -25,6 +25,7 @@ from llmrec.serving.schemas import WORDS, Ask, FiltersIn, GoalsIn, Id, Model
 from llmrec.serving.service import Service
 
 MOST_MESSAGES = 1_000
+"""Messages of a chat, whose last one of the user is read."""
 router = APIRouter(prefix="/v1", tags=["OpenAI"], dependencies=[Depends(allowed("ask"))])
 
 

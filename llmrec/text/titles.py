@@ -13,7 +13,7 @@ from llmrec.decode.contrast import ContrastEngine
 from llmrec.decode.readout import Found, Wanted, found_in
 from llmrec.decode.why import Cause
 from llmrec.items.encoders import HashEncoder
-from llmrec.items.titles import title_trie
+from llmrec.items.titles import title_levels, title_trie
 from llmrec.retrieve.scoring import ScoringRecommender
 from llmrec.text.asking import Asking, TextSettings
 
@@ -22,8 +22,8 @@ class TitleWriter(ScoringRecommender):
     """Recommends the items whose titles a model would write next; see `decode.readout.Readout`.
 
     The score of an item is log P(title | history) - `bare` log P(title | no history). P is over the whole
-    vocabulary, or for a tuned model over the tokens that titles have, as it was trained. So scores do not
-    depend on filters.
+    vocabulary, or for a tuned model over the tokens that titles have: nearly those that training chose among
+    (the tokenizer's own end is one more there). So scores do not depend on filters.
     """
 
     writes = True
@@ -37,9 +37,7 @@ class TitleWriter(ScoringRecommender):
         self.trie = title_trie(asking.titles, tokens.encode_texts, tokens.tokenizer.eos_token_id)
         if settings.bare:
             engine = ContrastEngine(engine, self.read([Request(())])[0], settings.bare)
-        levels: list[np.ndarray] | None = None
-        if settings.tuned:
-            levels = [np.unique(np.concatenate(self.trie.choices))] * self.trie.depth
+        levels = title_levels(self.trie) if settings.tuned else None
         beams = BeamSettings(settings.width, "raw" if settings.tuned else "vocabulary")
         self._search = BeamSearch(self.trie, engine, beams, levels, falls=not settings.bare)
         self.setting = f"titles, {settings.width} beams, less {settings.bare:g} of what anyone is told"
