@@ -83,6 +83,8 @@ AXES: dict[str, dict[str, Changes]] = {
         "4 layers": {"layers": 4},
         "all layers": {"layers": None},
         "all layers, random": {"layers": None, "random": True},
+        "all layers, plain head": {"layers": None, **_ALONE},
+        "all layers, random, plain head": {"layers": None, "random": True, **_ALONE},
     },
     "tuning": {
         "LoRA": {"adapter": {"kind": "lora"}, "train": {"backbone_learning_rate": 1e-3}},

@@ -55,7 +55,7 @@ def test_search_measures_every_kind_against_exact_lists(script_of: Script, searc
         for k in script.DEPTHS:
             rounds = [row["precision"] for row in found["rounds"] if row["k"] == k]
             assert len(rounds) == len(script.ROUNDS) and 0 < min(rounds) <= max(rounds) <= 1
-            assert rounds[-1] >= rounds[0] and rounds[-1] > 0.99
+            assert rounds[-1] >= rounds[0] and rounds[-1] > (0.99 if kind == "hnsw" else 0.95)
         allowed = {row["filter"]: row["allowed"] for row in found["filters"]}
         assert allowed == {
             f"{name} {share:.1%}": round(share * SIZE)

@@ -85,7 +85,8 @@ def test_proposals_are_of_what_is_allowed(index: ItemIndex):
     allowed = np.random.default_rng(0).random(ITEMS + 7) < 0.1
     found = index.propose(users()[0], 10, allowed)
     assert len(found) and allowed[found].all()
-    assert np.median(scores[found]) > np.quantile(scores[allowed[:ITEMS]], 0.9)
+    best = np.argsort(-np.where(allowed[:ITEMS], scores, -np.inf))[:10]
+    assert np.isin(best, found).mean() >= 0.8
     assert not len(index.propose(users()[0], 10, np.zeros(ITEMS + 7, dtype=bool)))
 
 
@@ -174,7 +175,9 @@ def test_wide_enough_exploration_is_exact(index: ItemIndex, share: float | None)
     np.testing.assert_allclose(best, expected[1], rtol=1e-5)
 
 
-def test_more_rounds_and_more_width_find_more(index: ItemIndex):
+def test_more_rounds_and_more_width_find_more(index: ItemIndex, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(index_module, "_ROWS_READ", 500)  # of so few items all would be read, and proposed
+    monkeypatch.setattr(index_module, "_MOST", {"hnsw": 16, "ivfpq": 20})
     vectors, asked = catalogue(), users(count=40)
     truth = top_k(whole(vectors, asked), None, 20)[0]
 
@@ -215,6 +218,7 @@ def test_where_there_are_many_lists_more_are_read(index: ItemIndex, monkeypatch:
             np.mean([len(np.intersect1d(one, right)) / 10 for one, right in zip(ids, best, strict=True)])
         )
 
+    monkeypatch.setattr(index_module, "_ROWS_READ", 100)
     before = found()
     monkeypatch.setattr(index_module, "_LISTS", 5)
     assert found() > before if index.kind == "ivfpq" else found() == before

@@ -12,12 +12,25 @@ from llmrec.retrieve.storage import blocks_of, rows_of
 
 _CELLS = 1 << 21
 """Values held at a time, of rows or of scores (one for each query of each request and item): 8 MiB."""
+_FEW = 16
+"""Queries of one request that are taken as columns."""
 
 
 def max_scores(vectors: np.ndarray, ids: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Scores of some items, float32 [n]: the maximum over `queries` [M, inner] of the inner product."""
-    scores: np.ndarray = (queries @ rows_of(vectors, ids).T).max(axis=0)  # the short axis first: fast
-    return scores
+    return _largest_products(rows_of(vectors, ids), queries)
+
+
+def _largest_products(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The largest inner product of each of `rows` [n, inner] with the `queries` [M, inner], float32 [n]."""
+    if len(queries) > _FEW:
+        found: np.ndarray = (queries @ rows.T).max(axis=0)  # the short axis first: fast
+        return found
+    products = rows @ queries.T  # few columns: three fifths of the time of few long rows
+    found = products[:, 0].copy()
+    for column in range(1, products.shape[1]):
+        np.maximum(found, products[:, column], out=found)
+    return found
 
 
 def all_scores(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -81,6 +94,9 @@ def _blocks(vectors: np.ndarray, queries: np.ndarray) -> Iterator[tuple[int, np.
     rows, each, inner = queries.shape
     flat = queries.reshape(rows * each, inner)
     for start, block in blocks_of(vectors, _size(rows * each, inner)):
+        if rows == 1:
+            yield start, _largest_products(block, flat)[None]
+            continue
         yield start, (flat @ block.T).reshape(rows, each, len(block)).max(axis=1)
 
 

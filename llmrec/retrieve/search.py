@@ -136,8 +136,10 @@ class ItemSearch:
         self, index: ItemIndex, queries: np.ndarray, k: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """All items that exploration looked at, and their scores."""
-        marks = (queries @ self._landmark_rows.T).max(axis=0)
-        starts = [self._later, index.propose(queries, k), index.landmarks[_largest(marks, _STARTS)]]
+        starts = [self._later, index.propose(queries, k)]
+        if allowed is not None or index.kind == "hnsw":
+            marks = (queries @ self._landmark_rows.T).max(axis=0)
+            starts.append(index.landmarks[_largest(marks, _STARTS)])
         if allowed is not None:
             places = np.flatnonzero(allowed[index.landmarks])
             starts.append(index.landmarks[places[_largest(marks[places], _ALLOWED_STARTS)]])
@@ -152,7 +154,7 @@ class ItemSearch:
             queries,
             np.concatenate(starts),
             self.settings.rounds,
-            self.settings.width + k,
+            self.settings.width_for(index.kind, len(queries)) + k,
             seen,
             allowed,
         )
