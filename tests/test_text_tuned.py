@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -135,11 +136,27 @@ def test_it_learns_and_keeps_what_wrote_titles_best(bundle: CodeBundle):
     assert found[training["best_epoch"]] == max(found) == training["validation_ndcg@10"]
 
 
-def test_the_benchmark_compares_it_with_its_base(bundle: CodeBundle, script_of, capsys):
-    script_of("titles").main([str(bundle.directory), "--questions", "8"])
+def test_the_benchmark_compares_it_with_its_base(bundle: CodeBundle, code_bundle: Path, script_of, capsys):
+    """The base whole, cut, and with random weights; bundles that did not learn titles are refused."""
+    script, here = script_of("titles"), str(bundle.directory)
+    script.main([here, "--questions", "8", "--layers", "1", "--fresh"])
     rows = table_after(capsys.readouterr().out, "| what writes |")
-    assert [row[0] for row in rows] == ["titles, tuned", "titles, the base model"]
+    base = "titles, the base model"
+    assert [row[0] for row in rows] == [
+        "titles, tuned, all layers",
+        f"{base}, first 1 layers",
+        base,
+        f"{base}, random weights",
+    ]
     assert all(0 <= float(row[1].split(" ±")[0]) <= 1 for row in rows)
+    requests = [Request([Event(0), Event(3)])]
+    scores = [
+        script.tuned_writer(bundle).score(requests),
+        *(script.base_writer(bundle, *cut).score(requests) for cut in ((1,), (None,), (None, True))),
+    ]
+    assert not any(np.allclose(one, other) for one, other in combinations(scores, 2))
+    with pytest.raises(LlmrecError, match="did not learn to write titles"):
+        script.main([here, str(code_bundle)])
 
 
 def test_what_it_learnt_is_told_by_the_recipe(code_bundle: Path, bundle: CodeBundle):
