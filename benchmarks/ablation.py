@@ -76,6 +76,8 @@ AXES: dict[str, dict[str, Changes]] = {
         "head alone": {"adapter": {"kind": "none"}},
         "plain head": _ALONE,
         "random, plain head": {"random": True, **_ALONE},
+        "titles only, plain head": {"prompt": {"items": "title"}, **_ALONE},
+        "random, titles only, plain head": {"random": True, "prompt": {"items": "title"}, **_ALONE},
     },
     "depth": {
         "1 layer": {"layers": 1},
