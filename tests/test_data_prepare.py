@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from tables import ITEMS, Row, describe, events_of, write_table
 from typer.testing import CliRunner
 
 from llmrec.cli import app
+from llmrec.data import card as cards
 from llmrec.data.description import split_moment
 from llmrec.data.events import NO_TIME
 from llmrec.data.prepare import prepare
@@ -330,3 +333,10 @@ def test_the_first_format_is_read_as_one_without_scenarios(tmp_path: Path) -> No
     manifest.write_text(json.dumps({**values, "format": 3}))
     with pytest.raises(DataError, match="has format 3, this llmrec reads 1 and 2"):
         Prepared(data.directory)
+
+
+def test_a_split_may_leave_events_out(tmp_path: Path):
+    """As benchmarks do, and as items of such data are then changed."""
+    path = tmp_path / "split.parquet"
+    pq.write_table(pa.table({"fold": pa.array([0, 0, 3, 2], pa.uint8())}), path)
+    assert cards._folds(path) == {"train": 2, "valid": 0, "test": 1}

@@ -56,6 +56,8 @@ def test_bodies(service: Served, body: bytes, said: str):
         ({"user": USER, "objective": {}, "weights": {"fresh": 1}}, 422, "'fresh' is no part of the"),
         ({"user": USER, "objective": {"season": "lent"}}, 404, "there is no season 'lent'"),
         ({"user": USER, "objective": {"event": "theft"}}, 404, "events have no type 'theft'"),
+        ({"user": USER, "objective": {"scenario": [["planet", "Mars"]]}}, 404, "have no column 'planet'"),
+        ({"user": USER, "objective": {"include_words": ["!"]}}, 422, "no word that can be looked for"),
         ({"user": USER, "objective": {"like": "none"}}, 404, "item 'none' is not in the catalogue"),
         ({"user": USER, "filters": {"categories": ["Cars"]}}, 404, "no item is of the category 'Cars'"),
         ({"user": USER, "filters": {"attributes": {"size": ["1"]}}}, 404, "items have no attribute 'size'"),

@@ -63,6 +63,23 @@ def test_what_is_enforced_keeps_its_weight_and_the_models_parts_have_none():
     assert enforced == Objective(max_price=3, weights=(("max_price", 0.5),))
 
 
+@pytest.mark.parametrize(
+    ("words", "goals", "meant"),
+    [
+        ("under 3 pounds", {"max_price": 1, "weights": (("max_price", 0.5),)}, {"max_price": 3}),
+        ("preferably under 3 pounds", {"max_price": 4}, {"max_price": 4}),
+        ("garden", {"include_words": ("red",), "weights": (("include_words", 0.5),)},
+         {"include_words": ("garden",)}),
+        ("garden", {"include_words": ("red",)}, {"include_words": ("garden", "red")}),
+        ("under 3 pounds", {"max_price": 1, "weights": (("max_price", 2),)},
+         {"max_price": 1, "weights": (("max_price", 2),)}),
+    ],
+)  # fmt: skip
+def test_what_is_preferred_never_loosens_what_is_asked_for(words: str, goals: dict, meant: dict):
+    found = understand(words, LEXICON, goals=Objective(**goals), goals_said="said")
+    assert found.meant == Objective(**meant) and found.heard == f"{words}, said"
+
+
 def test_without_enforcement_all_is_left():
     assert read("mugs under 3 pounds", enforce=False) == (
         (),

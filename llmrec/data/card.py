@@ -109,7 +109,8 @@ def _items(connection: duckdb.DuckDBPyConnection, currency: str | None) -> dict[
 
 def _folds(path: Path) -> dict[str, int]:
     folds = pq.read_table(path).column("fold").to_numpy()
-    return {name: int(count) for name, count in zip(FOLDS, np.bincount(folds, minlength=3), strict=True)}
+    counts = np.bincount(folds, minlength=len(FOLDS))  # a split may leave events out: in no fold
+    return {name: int(counts[place]) for place, name in enumerate(FOLDS)}
 
 
 def card_page(card: Mapping[str, Any], dropped: Mapping[str, int], warnings: Mapping[str, int]) -> str:

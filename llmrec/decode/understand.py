@@ -85,16 +85,26 @@ def understand(
 
 
 def both(first: Objective, second: Objective) -> Objective:
-    """What two wishes of one list mean together; where only one can be meant, it is the second's."""
+    """What two wishes of one list mean together; where only one can be meant, it is the second's.
+
+    A part that one asks for and the other only prefers is meant as it is asked for: the preference is the
+    model's, which hears it.
+    """
     found = {part: getattr(first, part) for part in first.parts}
+    weights = dict(first.weights)
     for part in second.parts:
         own, other = found.get(part), getattr(second, part)
-        if own is None or not isinstance(other, tuple):
-            tighter = {"max_price": min, "min_price": max}.get(part)
-            found[part] = tighter(own, other) if tighter is not None and own is not None else other
-        else:
+        gentle = [wish.weight(part) < 1 for wish in (first, second)]
+        if own is None or gentle == [True, False]:
+            found[part] = other
+        elif gentle == [False, True]:
+            continue
+        elif isinstance(other, tuple):
             found[part] = tuple(dict.fromkeys((*own, *other)))
-    weights = dict(first.weights) | {part: second.weight(part) for part in second.parts}
+        else:
+            tighter = {"max_price": min, "min_price": max}.get(part)
+            found[part] = tighter(own, other) if tighter is not None else other
+        weights[part] = second.weight(part)
     return Objective(**found, weights=tuple(weights.items()))
 
 

@@ -89,6 +89,9 @@ def goals_of(given: GoalsIn, weights: dict[str, float], prepared: Prepared) -> O
     """The objective by indices and stems; raises `LlmrecError` for parts that cannot be."""
     values = given.model_dump()
     for name in ("include_words", "exclude_words"):
+        for word in values[name]:
+            if not stems(word):
+                raise LlmrecError(f"objective: {name} has {word[:40]!r}, no word that can be looked for")
         values[name] = tuple(dict.fromkeys(stem for word in values[name] for stem in stems(word)))
     values["like"] = None if given.like is None else prepared.catalog.index(given.like)
     values["event"] = given.event or ""
@@ -103,7 +106,19 @@ def goals_of(given: GoalsIn, weights: dict[str, float], prepared: Prepared) -> O
         )
     if given.season is not None and given.season not in SEASONS:
         raise UnknownIdError(f"objective: there is no season {given.season[:40]!r}: {', '.join(SEASONS)}")
+    _check_scenario(given.scenario, prepared)
     unused = set(weights) - set(given.model_fields_set)
     if unused:
         raise LlmrecError(f"weights: {sorted(unused)[0][:40]!r} is no part of the objective")
     return Objective(**values, weights=tuple(weights.items()))
+
+
+def _check_scenario(pairs: Sequence[tuple[str, str]], prepared: Prepared) -> None:
+    """Raise `UnknownIdError` for a column or a value that the events do not have."""
+    known = prepared.histories.scenarios
+    for column, value in pairs:
+        if column not in known:
+            columns = ", ".join(known) or "none"
+            raise UnknownIdError(f"objective: events have no column {column[:40]!r}, they have: {columns}")
+        if value not in known[column].values:
+            raise UnknownIdError(f"objective: no event has {column[:40]!r} {value[:40]!r}")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from llmrec.errors import LlmrecError
+from llmrec.verbalize.seasons import SEASONS
 
 PRICE_LEVELS = ("low", "high")
 """The lowest and the highest third of the known prices ("cheap", "premium")."""
@@ -33,7 +34,7 @@ class Objective:
     The list: with `diverse` it differs within itself.
 
     `weights` are (field, weight) pairs where a part's weight is not 1, in the order of the fields. Raises
-    `LlmrecError` for a price level, a field or a weight that cannot be.
+    `LlmrecError` for a price, a value, a season, a field or a weight that cannot be.
     """
 
     max_price: float | None = None
@@ -64,6 +65,13 @@ class Objective:
             raise LlmrecError(
                 f"the price level is {self.price_level!r}, it must be one of: {', '.join(PRICE_LEVELS)}"
             )
+        for name in ("max_price", "min_price", "min_value"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and (name == "min_value" or value >= 0)):
+                least = "" if name == "min_value" else " of 0 or more"
+                raise LlmrecError(f"{name} is {value}, it must be a finite number{least}")
+        if self.season is not None and self.season not in SEASONS:
+            raise LlmrecError(f"the season is {self.season!r}, it must be one of: {', '.join(SEASONS)}")
         given = dict(self.weights)
         if unknown := given.keys() - set(PARTS):
             raise LlmrecError(

@@ -20,10 +20,8 @@ from llmrec.verbalize.read_goals import (
     read_decades,
     read_events,
     read_flag,
-    read_marks,
     read_names,
     read_values,
-    weights_of,
 )
 from llmrec.verbalize.reading import (
     ARTICLES,
@@ -34,6 +32,7 @@ from llmrec.verbalize.reading import (
     without_articles,
 )
 from llmrec.verbalize.seasons import SEASONS
+from llmrec.verbalize.weighing import read_marks, weighed
 from llmrec.verbalize.words import stems
 
 WISH_LIMIT = 400
@@ -56,8 +55,10 @@ def parse(text: str, lexicon: Lexicon) -> Objective:
     _read_negations(reading)
     read_categories_bare(reading)
     _read_words(reading)
+    found = weighed(reading)
     rest = " ".join(said for _, said in sorted(reading.rest) if said)
-    return replace(reading.objective, rest=rest, weights=weights_of(reading))
+    weights = found.weights if rest else tuple(each for each in found.weights if each[0] != "rest")
+    return replace(found, rest=rest, weights=weights)
 
 
 def _read_names(reading: Reading) -> None:
@@ -144,12 +145,11 @@ def _read_prices(reading: Reading) -> None:
 
 
 def _bound(reading: Reading, at: int, low: float | None, high: float | None) -> None:
-    """Add price bounds; of two upper bounds the lower holds, and the other way round."""
-    known = reading.objective
+    """Add price bounds."""
     if low is not None:
-        reading.understood(at, min_price=low if known.min_price is None else max(low, known.min_price))
+        reading.understood(at, min_price=low)
     if high is not None:
-        reading.understood(at, max_price=high if known.max_price is None else min(high, known.max_price))
+        reading.understood(at, max_price=high)
 
 
 def _read_seasons(reading: Reading) -> None:
@@ -230,14 +230,25 @@ def _read_words(reading: Reading) -> None:
                 if found and not any(word in grammar.FILLERS for word in token.words):
                     reading.rest.append((token.start, said))
     kept: list[str] = []
-    first = 0
-    for number in reversed(range(len(runs))):
+    places: dict[int, list[str]] = {}  # of each run: words of weight are about one of them
+    gentle = _preferred(reading, [run[0][0] if run else -1 for run in runs])
+    for number in sorted(range(len(runs)), key=lambda number: (number in gentle, -number)):
         paired = number in alternatives and runs[number]
         for start, stem, said in reversed(runs[number]):
             if paired or not reading.lexicon.items_with_all([stem, *kept]):
                 reading.rest.append((start, said))
             else:
                 kept.append(stem)
-                first = start
-    if kept:
-        reading.understood(first, include_words=tuple(reversed(kept)))
+                places.setdefault(number, []).append(stem)
+    for number, words in places.items():
+        reading.understood(runs[number][0][0], include_words=tuple(reversed(words)))
+
+
+def _preferred(reading: Reading, starts: list[int]) -> set[int]:
+    """Which of the runs of words that begin at `starts` (-1: empty) words of less weight stand before."""
+    found = set()
+    for _, end, weight in reading.marks:
+        after = [start for start in starts if start >= end]
+        if weight < 1 and after:
+            found.add(starts.index(min(after)))
+    return found

@@ -120,8 +120,7 @@ def read_values(reading: Reading) -> None:
     for match in list(grammar.MIN_VALUE.finditer(reading.text)):
         if reading.negated(match.start()) is None:
             value = next(float(found) for found in match.groups() if found is not None)
-            known = reading.objective.min_value
-            reading.understood(match.start(), min_value=value if known is None else max(value, known))
+            reading.understood(match.start(), min_value=value)
             reading.take(*match.span())
 
 
@@ -135,25 +134,3 @@ def read_flag(reading: Reading, pattern: re.Pattern[str], opposite: str = "", **
         elif opposite:
             reading.understood(negation, **{opposite: True})
             reading.take(negation, match.end())
-
-
-def read_marks(reading: Reading) -> None:
-    """Words of weight: "above all", "if possible"."""
-    for weight, pattern in grammar.EMPHASIS.items():
-        for match in list(pattern.finditer(reading.text)):
-            reading.marks.append((*match.span(), weight))
-            reading.take(*match.span())
-
-
-def weights_of(reading: Reading) -> tuple[tuple[str, float], ...]:
-    """Weights by part: a mark is about the part that follows it, at the end about the part before it."""
-    spans = [(at, name) for at, name, _ in reading.spans]
-    spans = sorted([*spans, *((at, "rest") for at, said in reading.rest if said)])
-    marks = sorted(reading.marks)
-    found: dict[str, float] = {}
-    ends = [start for start, _, _ in marks[1:]] + [len(reading.text)]
-    for (start, end, weight), before in zip(marks, ends, strict=False):
-        after = [at for at, _ in spans if end <= at < before]
-        at = after[0] if after else max((at for at, _ in spans if at < start), default=None)
-        found |= {name: weight for where, name in spans if where == at}
-    return tuple(found.items())

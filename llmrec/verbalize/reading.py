@@ -19,6 +19,12 @@ _TOKEN = re.compile(r"[|,;:!?()\"“”]|[^\s|,;:!?()\"“”]+")
 _BREAKS = frozenset('|,;:!?()"“”')
 QUOTES = frozenset('"“”(')
 ARTICLES = frozenset({"the", "a", "an", "my", "our", "those", "these", "that", "this"})
+_TIGHTER: dict[str, Callable[[Sequence[float]], float]] = {
+    "max_price": min,
+    "min_price": max,
+    "min_value": max,
+}
+"""Of several bounds this one holds."""
 _LOOK_BACK = 80
 """Characters before a phrase in which what negates it must stand."""
 
@@ -38,7 +44,7 @@ class Reading:
     """The wish while it is read: what is understood is blanked out of `text` by a break.
 
     `spans` say where something was understood: (start, name of the part, its value). `marks` are the words
-    of weight: (start, end, weight).
+    of weight: (start, end, weight). `said` is the wish as it was.
     """
 
     text: str
@@ -47,6 +53,10 @@ class Reading:
     rest: list[tuple[int, str]] = field(default_factory=list)
     spans: list[tuple[int, str, Any]] = field(default_factory=list)
     marks: list[tuple[int, int, float]] = field(default_factory=list)
+    said: str = ""
+
+    def __post_init__(self) -> None:
+        self.said = self.said or self.text
 
     def take(self, start: int, end: int) -> None:
         """Blank out a span; positions of the others stay."""
@@ -58,13 +68,12 @@ class Reading:
         self.take(start, end)
 
     def understood(self, at: int, **parts: Any) -> None:
-        """Set parts of the objective that stand at a position; those of several values keep their order."""
+        """Set parts of the objective that stand at a position, together with those that stood elsewhere."""
         for name, value in parts.items():
             self.spans.append((at, name, value))
-            if isinstance(value, tuple):
-                every = [each for each in self.spans if each[1] == name]
-                every.sort(key=lambda each: each[0])
-                parts[name] = tuple(dict.fromkeys(one for _, _, values in every for one in values))
+            every = sorted((each for each in self.spans if each[1] == name), key=lambda each: each[0])
+            if isinstance(value, tuple) or name in _TIGHTER:
+                parts[name] = together(name, [values for _, _, values in every])
         self.objective = replace(self.objective, **parts)
 
     def tokens(self, start: int = 0) -> list[Token]:
@@ -88,6 +97,13 @@ class Reading:
     def negated(self, at: int) -> int | None:
         """Where the negation of what stands at `at` begins, None when it is not negated."""
         return self.before(at, NEGATED)
+
+
+def together(name: str, values: Sequence[Any]) -> Any:
+    """What the values of a part mean together: all of several, the tightest of bounds, else the first."""
+    if isinstance(values[0], tuple):
+        return tuple(dict.fromkeys(one for each in values for one in each))
+    return _TIGHTER[name](values) if name in _TIGHTER else values[0]
 
 
 def longest(

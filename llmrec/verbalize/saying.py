@@ -50,8 +50,16 @@ def things_to_say(wish: Objective, lexicon: Lexicon, rng: np.random.Generator) -
 
 
 def emphasis(wish: Objective, said: Said, told: set[str]) -> str:
-    """The wordings for the weight of what is said, "" for none; a part of several values is weighed once."""
-    weights = {wish.weight(part) for part in said.parts if part not in told}
+    """The wordings for the weight of what is said, "" for none.
+
+    Of a part of several values that weighs more the first is said to; of one that weighs less each is, as one
+    that is not would be read as a limit.
+    """
+    weights = {
+        weight
+        for part in said.parts
+        if nearest_weight(weight := wish.weight(part)) == WEAKER or part not in told
+    }
     told.update(said.parts)
     level = nearest_weight(max(weights, default=1.0))
     return {STRONGER: "stronger", WEAKER: "weaker"}.get(level, "")

@@ -100,8 +100,13 @@ def fill(wording: str, values: Mapping[str, str]) -> str:
 
 
 def money(value: float, currency: str, symbol: bool) -> str:
-    """A price in words, "2.50 pounds" or with `symbol` "£2.50"; other currencies by their code."""
+    """A price in words, "2.50 pounds" or with `symbol` "£2.50"; other currencies by their code.
+
+    Of at most four decimals, which are as many as words for prices have.
+    """
     digits = f"{value:.0f}" if value == int(value) else f"{value:.2f}"
+    if abs(float(digits) - value) >= 0.00005:
+        digits = f"{value:.4f}".rstrip("0")
     if currency not in _CURRENCIES:
         return f"{digits} {currency}".strip()
     sign, one, many = _CURRENCIES[currency]
