@@ -117,13 +117,15 @@ def _stand_in_details(bundle: AnyBundle, id_part: str | None, strength: float | 
 def update_items(directory: Path, rows: Path, log: int | None = None) -> Change:
     """Change the fields that the rows give; with another text or price a row of V is made anew.
 
-    `log` and errors as in `add_items`.
+    With another text an item that came after training gets another stand-in for its id part, too, as the last
+    items were added. `log` and errors as in `add_items`.
     """
     with _changing(directory) as bundle:
         plan = plan_updated(rows, read_item_rows(rows, bundle.catalog), bundle.catalog)
         if not plan:
             return Change(bundle.directory, bundle.version, {})
-        return _write(bundle, plan, "update", {"updated": len(plan)}, {}, log)
+        details = {} if isinstance(bundle, CodeBundle) else dict(bundle.manifest.get("stand_in", {}))
+        return _write(bundle, plan, "update", {"updated": len(plan)}, details, log)
 
 
 def retire_items(directory: Path, rows: Path, log: int | None = None) -> Change:
@@ -194,12 +196,14 @@ def _write(
             for name, digest in bundle.manifest["parts"].items()
             if name not in without and name.partition("/")[0] not in without
         }
-        change = change_of(kind, counts=dict(counts), items=list(plan)[:SAID], **details)
+        said = details if kind == "add" else {}
+        change = change_of(kind, counts=dict(counts), items=list(plan)[:SAID], **said)
         manifest = {
             **bundle.manifest,
             "version": number,
             "change": change,
             "trained_items": _trained(bundle),
+            **({"stand_in": dict(details)} if details else {}),
             **anew.manifest,
             "data": {**bundle.manifest["data"], "items": len(catalog)},
             "parts": hashes(temporary, known),
@@ -267,8 +271,13 @@ def _tables(
     if unread:
         vectors[unread] = _encoded(bundle, [texts[row] for row in unread], old.text_vectors)
     learnt = _learnt(bundle)
-    id_part = stand_in(
-        vectors[known:],
+    # What nobody has learnt follows the text: of new items, and of those that came after training.
+    made = [*(row for row in unread if _trained(bundle) <= row < known), *range(known, len(catalog))]
+    id_part = np.concatenate(
+        [old.id_part, np.zeros_like(old.id_part, shape=(len(catalog) - known, old.id_part.shape[1]))]
+    )
+    id_part[made] = stand_in(
+        vectors[made],
         old.text_vectors[learnt],
         old.id_part[learnt],
         details.get("id_part", ID_PART),
@@ -276,11 +285,10 @@ def _tables(
     )
     train = bundle.prepared.train(bundle.recipe.split)
     raw = fact_columns(ItemFacts.from_histories(catalog, train), train)[changed]
-    facts = np.concatenate([old.facts, np.zeros_like(old.facts, shape=(len(id_part), old.facts.shape[1]))])
+    facts = np.zeros_like(old.facts, shape=(len(catalog), old.facts.shape[1]))
+    facts[:known] = old.facts
     facts[changed] = scaled_facts(bundle.directory, raw)
-    return ItemTables(vectors, np.concatenate([old.id_part, id_part]), facts), np.array(
-        changed, dtype=np.int64
-    )
+    return ItemTables(vectors, id_part, facts), np.array(changed, dtype=np.int64)
 
 
 def _learnt(bundle: Bundle) -> np.ndarray:
