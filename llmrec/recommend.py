@@ -28,6 +28,7 @@ from llmrec.readouts import recommender_of
 from llmrec.retrieve.diversity import POOL, differing
 from llmrec.retrieve.merge import Ranked, merge
 from llmrec.retrieve.parts import split_weighted
+from llmrec.verbalize.clean import clean
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.wishes import WishMaker
@@ -38,6 +39,8 @@ NOTHING_SEEN = Filters(exclude_seen=True)
 """The limits of a question that names none: items of the history are left out."""
 VARIED = "a list that differs within itself"
 _CATEGORIES_SHOWN = 10
+_SAID = 60
+"""Characters of a wish that an error names."""
 _DEPTH, _LEAST_DEPTH = 10, 100
 """Lists to merge are so many times as long as what is asked for; with a preference, at least so long."""
 
@@ -240,7 +243,15 @@ class Shop:
         if not wishes:
             raise LlmrecError("there is no wish: ask at least one (it may be empty)")
         events, position = self.prepared.asker(user, history)
-        found = [self.understood(say, events, position, filters, enforce, hear) for say in wishes]
+        self._check(filters)
+        found = []
+        for say in wishes:
+            try:
+                found.append(self.understood(say, events, position, filters, enforce, hear))
+            except LlmrecError as error:
+                if len(wishes) == 1:
+                    raise
+                raise LlmrecError(f"the wish {clean(say, _SAID)!r}: {error}") from error
         read = self.recommender.read([each.request for each in found])
         return [replace(each, read=own) for each, own in zip(found, read, strict=True)]
 
