@@ -6,7 +6,7 @@ URM trains its objectives in the same way (section 1 of the paper).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from llmrec.data.facts import ItemFacts
 from llmrec.data.prepared import FOLDS, Prepared
 from llmrec.errors import LlmrecError
 from llmrec.tune.answerable import AnswerableGoals
+from llmrec.tune.held_out import Part, asked_parts, covers
 from llmrec.tune.settings import GoalSettings
 from llmrec.verbalize.conditions import Behaviour, Conditions
 from llmrec.verbalize.goals import FILE, PAIRS, TARGET, Goal, GoalTable
@@ -101,7 +102,7 @@ class GoalMaker:
         self.goals = single | {
             goal.name: goal for goal in combined if all(part in single for part in goal.components)
         }
-        self.held_out = [self._parts(name) for name in settings.held_out]
+        self._held_out = {name: self._parts(name) for name in settings.held_out}
         for name in settings.held_out:  # to be measured though it never trains
             if all(part in single for part in self._parts(name)):
                 goal = self.named(name)
@@ -110,10 +111,14 @@ class GoalMaker:
         for goal in chosen if settings.only else ():
             if not goal.weight:
                 raise LlmrecError(f"goals: only: {goal.name!r} has weight 0: give it one in goals.weights")
-            if self._is_held_out(goal):
-                raise LlmrecError(f"goals: {goal.name!r} is in `only` and held out")
+            held = self._held_out_as(goal)
+            if held is not None:
+                raise LlmrecError(
+                    f"goals: {goal.name!r} is in `only` and held out: it can ask all that {held!r} asks, "
+                    "take one of them out"
+                )
         self.trained = {
-            goal.name: goal.weight for goal in chosen if goal.weight and not self._is_held_out(goal)
+            goal.name: goal.weight for goal in chosen if goal.weight and self._held_out_as(goal) is None
         }
         self.goals |= {goal.name: goal for goal in chosen}
 
@@ -153,10 +158,24 @@ class GoalMaker:
                 )
         return parts
 
-    def _is_held_out(self, goal: Goal) -> bool:
-        """Whether the goal, or something that it is made of, is never to be trained."""
-        parts = {*goal.parts, *(self._families.get(part, part) for part in goal.parts)}
-        return any(held <= parts for held in self.held_out)
+    def _held_out_as(self, goal: Goal) -> str | None:
+        """The held-out goal that this one contains, by name or in what it asks; None where it may train.
+
+        A goal that asks nothing is held out by its name alone: all goals contain nothing.
+        """
+        names = {*goal.parts, *(self._families.get(part, part) for part in goal.parts)}
+        asked = self._asked(goal.parts)
+        for name, parts in self._held_out.items():
+            held = self._asked(parts)
+            if parts <= names or (held and covers(asked, held)):
+                return name
+        return None
+
+    def _asked(self, names: Iterable[str]) -> frozenset[Part]:
+        """What goals, or goals with `each`, ask together."""
+        return asked_parts(
+            self.goals[name] if name in self.goals else self.table.goals[name] for name in names
+        )
 
     def on(self, history: History) -> Ask:
         """What can be asked of one history: `ask(cut, rng, most)` draws goals and finds their next targets.

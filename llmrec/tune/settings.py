@@ -75,6 +75,8 @@ class TrainSettings:
 class ExampleSettings:
     """`versions` of each history, `cuts` in each pass, `asks` tails at each, the share of them with a goal.
 
+    Where no goal has a target after the cut, a tail is the plain next item whatever `wish_share` is.
+
     Tails at one cut have different goals and read the history once: a model of many goals hears each of them
     more often, at the cost of the tails alone. A tail without a goal stands at most once at a cut.
 
@@ -109,7 +111,8 @@ class GoalSettings:
     """Which goals train (see prompts/README.md): the table of the templates, or that of `file`, changed.
 
     `add`: further rows of the table. `only`: the goals that train, default all. `weights`: other weights, 0
-    for none. `held_out`: goals and combinations that are never trained, nor is what is made of them.
+    for none. `held_out`: goals and combinations that are never trained, nor is what is made of them or asks
+    the same under another name (`tune.held_out`).
     """
 
     file: str | None = None
