@@ -134,7 +134,7 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     if recipe.items.newcomers:
         model.items.set_newcomers(counts == 0)
     questions = {}
-    if recipe.examples.wish_share < 1:  # where all prompts have a goal, none is plain
+    if recipe.examples.wish_share < 1:  # else a plain prompt only stands in for a goal
         cases = prepared.cases(recipe.split, "valid")
         questions["plain"] = validation_questions(builder, prepared, cases)
     if recipe.examples.wish_share:

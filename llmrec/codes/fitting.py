@@ -202,7 +202,7 @@ def questions_of(
 
     most, seed = recipe.codes.questions, recipe.train.seed
     found: dict[str, Sequence[Question]] = {}
-    if recipe.examples.wish_share < 1:  # where all prompts have a goal, none is plain
+    if recipe.examples.wish_share < 1:  # else a plain prompt only stands in for a goal
         found["plain"] = validation_questions(builder, prepared, _drawn_cases(recipe, prepared))
     if recipe.examples.wish_share:
         asked = goal_validation(builder, goals, prepared, recipe.split, seed)
