@@ -17,6 +17,7 @@ from llmrec.model.settings import AdapterSettings, HeadSettings, ItemSettings, M
 from llmrec.retrieve.settings import SearchSettings
 from llmrec.tune.code_settings import CodeSettings
 from llmrec.tune.settings import ExampleSettings, GoalSettings, LossSettings, TrainSettings
+from llmrec.unique_keys import load_unique
 from llmrec.verbalize.render import PromptSettings
 
 VERSION = 1
@@ -101,7 +102,7 @@ class Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe; raises `LlmrecError` with file and key at the first thing that is wrong."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = load_unique(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LlmrecError(f"there is no recipe {path}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -200,7 +201,10 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         return tuple(_checked(each, one, f"{where}[{at}]") for at, one in enumerate(value))
     if typing.get_origin(hint) is dict and isinstance(value, dict):
         each = typing.get_args(hint)[1]
-        return {str(key): _checked(each, one, f"{where}.{key}") for key, one in value.items()}
+        for key in value:
+            if not isinstance(key, str):  # YAML reads `no:` as false
+                raise LlmrecError(f"{where}: the key {key!r} is no text, put it in quotes")
+        return {key: _checked(each, one, f"{where}.{key}") for key, one in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):  # YAML reads 1e-3 as a string

@@ -27,6 +27,7 @@ from llmrec.verbalize.templates import Templates
 
 if TYPE_CHECKING:
     from llmrec.items.search_vectors import SearchVectors
+    from llmrec.tune.goals import GoalMaker
 
 TRAIN_PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tensorboard",
@@ -87,7 +88,6 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         goal_validation,
         validation_questions,
     )
-    from llmrec.tune.goals import GoalMaker
     from llmrec.tune.losses import RetrievalLoss
     from llmrec.tune.retrieval import RetrievalTrainer
 
@@ -111,14 +111,16 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
         templates,
         tuple(tokenizer.all_special_tokens),
     )
-    goals = GoalMaker.of(prepared, recipe.split, templates, recipe.goals)
+    goals = goals_of(recipe, prepared, templates, processes.is_main_process)
     builder = ExampleBuilder(verbalizer, tokens, goals.on, recipe.examples)
     table = workspace / "examples"
     with processes.main_process_first():
         if not (table / "settings.json").is_file():
             total = recipe.examples.versions * len(prepared.histories)
             with track("training table", total=total, show=processes.is_main_process) as progress:
-                build_examples(builder, prepared, recipe.split, table, recipe.train.seed, progress.advance)
+                names = goals.trained if recipe.examples.wish_share else ()
+                seed, advance = recipe.train.seed, progress.advance
+                build_examples(builder, prepared, recipe.split, table, seed, advance, names)
         if claim is not None:
             claim(prepared, "")
     torch.manual_seed(recipe.train.seed)
@@ -185,9 +187,24 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> Bundle:
     return Bundle(out)
 
 
+def goals_of(recipe: Recipe, prepared: Prepared, templates: Templates, tell: bool = True) -> GoalMaker:
+    """The goals that a recipe trains; with `tell`, a note says what the data cannot answer and why.
+
+    Raises `LlmrecError` for a goal of the recipe's own that the data cannot answer.
+    """
+    from llmrec.tune.goals import GoalMaker
+
+    goals = GoalMaker.of(prepared, recipe.split, templates, recipe.goals)
+    goals.check_own()
+    lacking = [f"{name}: {lack}" for name, lack in goals.left_out.items() if name in goals.table.singles]
+    if tell and lacking and recipe.examples.wish_share and not recipe.goals.only:
+        note(f"goals left out, the data has not what they need ({'; '.join(lacking)})")
+    return goals
+
+
 def goal_lines(counts: Mapping[str, int]) -> Iterator[str]:
     """A small table of how many examples each goal got, the most first."""
-    total = sum(counts.values())
+    total = max(1, sum(counts.values()))
     width = max(map(len, counts), default=0)
     yield f"{'goal':{width}}  {'examples':>10}  share"
     for name, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):

@@ -158,7 +158,9 @@ def test_goals_that_the_data_cannot_answer_are_left_out(shop: Prepared, sample: 
     assert here.goals["event=view"].weight == 0.5  # the values of `each` share their goal's weight
     assert not {"event=purchase", "scenario", "again", "category", "attribute"} & set(there.goals)
     assert not any(set(goal.parts) - set(there.goals) for goal in there.goals.values())
-    with pytest.raises(LlmrecError, match="this data cannot answer the goal 'again', it can: long-tail, "):
+    with pytest.raises(
+        LlmrecError, match="goal 'again': it has nobody who comes back to an item. It can answer: lo"
+    ):
         maker_of(sample, "leave-last-out", only=("again",))
     with pytest.raises(LlmrecError, match="there is no goal 'agian', there are: event, scenario, "):
         maker_of(sample, "leave-last-out", held_out=("agian",))
@@ -309,7 +311,8 @@ def test_a_recipes_file_is_kept_in_its_bundle(shop: Prepared, checkpoints, tmp_p
     from llmrec.fit import fit, goal_lines
 
     mine = tmp_path / "mine.yaml"
-    mine.write_text("{version: 1, goals: {tail: {says: {long_tail: true}}, plain: {}}}")
+    never = "never: {says: {season: thanksgiving}}"
+    mine.write_text(f"{{version: 1, goals: {{tail: {{says: {{long_tail: true}}}}, plain: {{}}, {never}}}}}")
     recipe = tiny_recipe(
         shop.directory,
         tmp_path / "bundle",
@@ -321,9 +324,10 @@ def test_a_recipes_file_is_kept_in_its_bundle(shop: Prepared, checkpoints, tmp_p
     bundle = fit(recipe)
     mine.unlink()
     goals = GoalMaker.of(bundle.prepared, SPLIT, bundle.templates, bundle.recipe.goals)
-    assert goals.trained == {"tail": 1.0, "plain": 2.0}
+    assert goals.trained == {"tail": 1.0, "plain": 2.0, "never": 1.0}
     counts = bundle.manifest["training"]["goals"]
-    assert set(counts) <= {"tail", "plain", "next-item"} and counts["plain"] > counts["tail"] > 0
+    assert set(counts) <= {*goals.trained, "next-item"} and counts["plain"] > counts["tail"] > 0
+    assert counts["never"] == 0
     lines = list(goal_lines(counts))
     assert lines[0].split() == ["goal", "examples", "share"]
     assert lines[1].split()[:2] == ["plain", str(counts["plain"])]

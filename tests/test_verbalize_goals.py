@@ -71,6 +71,16 @@ def test_values_are_read_as_the_objective_has_them() -> None:
     assert goal.when == {"event": ("view", "cart")}
 
 
+def test_what_can_be_is_read() -> None:
+    rows = {
+        "one price": {"says": {"min_price": 5, "max_price": 5}},
+        "away": {"says": {"scenario": {"country": "target"}}, "unless": {"scenario": {"country": "Norway"}}},
+        "loved": {"says": {"min_value": 4}, "unless": {"min_value": 5}},
+        "no": {"says": {"season": "target"}},
+    }
+    assert set(table_of(**rows).goals) == set(rows)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -103,6 +113,37 @@ def test_values_are_read_as_the_objective_has_them() -> None:
         ("{version: 1, goals: {a: {says: {exclude_attributes: {b: target}}}}}", "what is ruled out cannot"),
         ("{version: 1, goals: {a: {says: {include_words: [the]}}}}", "include_words has no word to look for"),
         ("{version: 1, goals: {a: {when: {event: each}}}}", "`each` stands in says only"),
+        (
+            "{version: 1, goals: {a: {says: {season: ramadan}}}}",
+            "no season 'ramadan', there are: christmas, ea",
+        ),
+        ("{version: 1, goals: {a: {when: {season: [easter, x]}}}}", "when.season: there is no season 'x'"),
+        ("{version: 1, goals: {a: {says: {season: each}}}}", "there is no season 'each'"),
+        (
+            "{version: 1, goals: {a: {says: {min_price: 5, max_price: 2}}}}",
+            "goal 'a': no price is at least 5 and at most 2",
+        ),
+        (
+            "{version: 1, goals: {a: {says: {min_price: 5}, when: {max_price: 2.5}}}}",
+            "goal 'a': no price is at least 5 and at most 2.5",
+        ),
+        (
+            "{version: 1, goals: {a: {says: {long_tail: true}, unless: {long_tail: true}}}}",
+            "goal 'a': no event answers it, `unless` rules out the long_tail of `says`",
+        ),
+        (
+            "{version: 1, goals: {a: {when: {event: view}, unless: {event: [cart, view]}}}}",
+            "`unless` rules out the event of `when`",
+        ),
+        (
+            "{version: 1, goals: {a: {says: {seen_before: true}, when: {new_for_user: true}}}}",
+            "no item is in the history (seen_before) and is not (new_for_user)",
+        ),
+        ("{version: 1, goals: {'': {}}}", "'' is no name of a goal: give it a text"),
+        ("{version: 1, goals: {no: {}}}", "False is no name of a goal: give it a text, in quotes if need be"),
+        ("{version: 1, goals: {7: {}}}", "7 is no name of a goal"),
+        ("{version: 1, goals: {a: {}, a: {wish: price}}}", "is not valid YAML: 'a' twice"),
+        ("{version: 1, goals: {a: {wish: new, wish: price}}}", "is not valid YAML: 'wish' twice"),
         ("{version: 1, goals: {a+b: {}}}", "'a+b' is made of 'a', which is no goal"),
         ("{version: 1, goals: {a: {}, a+a: {says: {}}}}", "a combination has weight and horizon only"),
     ],

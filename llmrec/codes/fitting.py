@@ -20,7 +20,7 @@ from llmrec.data.prepared import Case, Prepared
 from llmrec.decode.beam import BeamSearch, BeamSettings
 from llmrec.errors import require_extra
 from llmrec.files import only_writer, read_json
-from llmrec.fit import TRAIN_PACKAGES, open_workspace, prepared_data, templates_of
+from llmrec.fit import TRAIN_PACKAGES, goals_of, open_workspace, prepared_data, templates_of
 from llmrec.items.id_files import MANIFEST, generation_of, load_ids
 from llmrec.items.ids import ItemIds
 from llmrec.items.titles import title_levels
@@ -75,7 +75,6 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
     from llmrec.tune.code_losses import CodeLoss
     from llmrec.tune.code_training import CodeTrainer
     from llmrec.tune.examples import ExampleTable, build_examples
-    from llmrec.tune.goals import GoalMaker
     from llmrec.tune.passages import CodeExampleBuilder
 
     processes, started = PartialState(), time.monotonic()
@@ -97,14 +96,16 @@ def _fit(recipe: Recipe, out: Path, workspace: Path) -> CodeBundle:
     if recipe.codes.tasks.next_title:
         lines = title_prompts(prepared.catalog, types, templates, forbidden, recipe.codes.titles, True)
     items = ItemTasks(prompts, titles, ItemWordings.load(templates), recipe.codes, lines)
-    goals = GoalMaker.of(prepared, recipe.split, templates, recipe.goals)
+    goals = goals_of(recipe, prepared, templates, processes.is_main_process)
     builder = CodeExampleBuilder(verbalizer, prompts, goals.on, recipe.examples)
     table = workspace / "examples"
     with processes.main_process_first():
         if not (table / "settings.json").is_file():
             total = recipe.examples.versions * len(prepared.histories)
             with track("training table", total=total, show=processes.is_main_process) as progress:
-                build_examples(builder, prepared, recipe.split, table, recipe.train.seed, progress.advance)
+                names = goals.trained if recipe.examples.wish_share else ()
+                seed, advance = recipe.train.seed, progress.advance
+                build_examples(builder, prepared, recipe.split, table, seed, advance, names)
         if claim is not None:
             claim(prepared, ids.digest)
     torch.manual_seed(recipe.train.seed)

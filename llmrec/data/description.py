@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from llmrec.errors import DataError
+from llmrec.unique_keys import load_unique
 
 VERSION = 1
 """Version of the data.yaml format that this llmrec reads."""
@@ -300,19 +301,6 @@ def parse_description(value: Any, path: Path) -> Description:
         raise _explain(path, error) from error
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML where a field given twice is an error, not silently the later one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys are all different."""
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) < len(node.value):
-            keys = [str(key.value) for key, _ in node.value]
-            twice = next((key for key in keys if keys.count(key) > 1), "")
-            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} twice", node.start_mark)
-        return mapping
-
-
 def load_description(path: Path, root: Path | None = None) -> Dataset:
     """Read `data.yaml`. Relative paths in it start from `root`, by default the folder of the file.
 
@@ -321,7 +309,7 @@ def load_description(path: Path, root: Path | None = None) -> Dataset:
     """
     path = Path(path)
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        value = load_unique(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: give the path of a data.yaml") from error
     except (OSError, UnicodeDecodeError) as error:

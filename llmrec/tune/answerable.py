@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,36 +60,53 @@ class AnswerableGoals:
         named = self._conditions.maker.lexicon.names.attributes.get(column)
         return sorted(set(named.values.values())) if named else []
 
-    def answers(self, goal: Goal) -> bool:
-        """Whether the data has what each condition of a single goal needs."""
-        if goal.wish and not set(goal.wish.split("+")) <= self._kinds:
-            return False
+    def lacks(self, goal: Goal) -> str:
+        """What the data does not have that a single goal needs, in words; "" when it answers the goal."""
+        for kind in goal.wish.split("+") if goal.wish else ():
+            if kind not in self._kinds:
+                return "no prices that differ" if kind == "price" else "no categories"
         if goal.after and goal.after not in self._types:
-            return False
-        return all(self._occurs(name, value) for name, value in (*goal.says.items(), *goal.when.items()))
+            return self._no_type(goal.after)
+        needed = (*goal.says.items(), *goal.when.items())
+        return next((lack for name, value in needed if (lack := self._lack(name, value))), "")
 
-    def _occurs(self, name: str, value: Any) -> bool:
-        named = set(value) if isinstance(value, dict) else set()
-        if name.endswith("_attributes") and not named <= set(self._catalog.attribute_names):
-            return False
+    def _lack(self, name: str, value: Any) -> str:
+        """What is missing for one condition to be true of any training event; "" for nothing."""
+        if name.endswith("_attributes") and value != TARGET:
+            known = self._catalog.attribute_names
+            for attribute in value:
+                if attribute not in known:
+                    return f"no attribute {attribute!r} of items, there are: {_listed(known)}"
         mask = self._conditions.of_items(name, value)
         if mask is not None:
-            return bool((mask & self._used).any())
-        if name == "seen_before":
-            return self.repeats > 0
-        if name == "new_category":
-            return bool(self._conditions.facts.categories.names)
-        if name == "fresh":
-            return bool(self._conditions.facts.fresh().any())
-        if name == "min_value":
-            return bool((self._train.values >= value).any())
-        if name == "event":
-            return _one_of(value, self._types)
-        if name == "scenario" and value == TARGET:
-            return bool(self._train.scenarios)
-        if name == "scenario":
-            return all(_one_of(wanted, self._values(name, column)) for column, wanted in value.items())
-        return True
+            return (
+                "" if (mask & self._used).any() else f"no item of a training event with {_said(name, value)}"
+            )
+        if name == "seen_before" and self.repeats <= 0:
+            return "nobody who comes back to an item"
+        if name == "new_category" and not self._conditions.facts.categories.names:
+            return "no categories"
+        if name == "fresh" and not self._conditions.facts.fresh().any():
+            return "no item that is newer than others"
+        if name == "min_value" and not (self._train.values >= value).any():
+            return f"no training event with a value of {value:g} or more"
+        if name == "event" and not _one_of(value, self._types):
+            return self._no_type(value)
+        return self._no_scenario(value) if name == "scenario" else ""
+
+    def _no_type(self, value: str | tuple[str, ...]) -> str:
+        return f"no training event of the type {_listed(value)}, there are: {_listed(self._types)}"
+
+    def _no_scenario(self, value: Any) -> str:
+        """What is missing for a place of the training events; "" for nothing."""
+        if not self._train.scenarios:
+            return "no scenario columns of the events"
+        for column, wanted in value.items() if value != TARGET else ():
+            if column not in self._train.scenarios:
+                return f"no scenario column {column!r}, there are: {_listed(self._train.scenarios)}"
+            if not _one_of(wanted, self._values("scenario", column)):
+                return f"no training event with {_said(column, wanted)}"
+        return ""
 
 
 def repeat_share(histories: Histories) -> float:
@@ -105,3 +122,19 @@ def _one_of(wanted: str | tuple[str, ...], values: list[str]) -> bool:
     if wanted == TARGET:
         return bool(values)
     return not set((wanted,) if isinstance(wanted, str) else wanted).isdisjoint(values)
+
+
+def _listed(names: str | Iterable[str]) -> str:
+    """Names with commas between them, those of events without a type left out."""
+    return ", ".join(filter(None, [names] if isinstance(names, str) else names)) or "none"
+
+
+def _said(name: str, value: Any) -> str:
+    """A condition as a table of goals writes it."""
+    if isinstance(value, Mapping):
+        return f"{name}: {{{', '.join(_said(column, one) for column, one in value.items())}}}"
+    if isinstance(value, tuple):
+        return f"{name}: [{', '.join(value)}]"
+    if isinstance(value, float):
+        return f"{name}: {value:g}"
+    return f"{name}: {'true' if value is True else value}"

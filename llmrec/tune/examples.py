@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +194,11 @@ def build_examples(
     directory: Path,
     seed: int,
     advance: Callable[[], None] = lambda: None,
+    trained: Iterable[str] = (),
 ) -> None:
     """Write the training table of a split to `directory`; needs the packages of the extra `train`.
 
+    `settings.json` counts the examples of each goal; goals of `trained` that got none stand there with 0.
     Raises `DataError` when no user has two events to learn from.
     """
     from datasets import Dataset, Features, List, Value, disable_progress_bars
@@ -247,7 +249,8 @@ def build_examples(
         del table
         shutil.rmtree(temporary / "cache", ignore_errors=True)
         settings = {**dataclasses.asdict(builder.settings), "seed": seed}
-        write_json(temporary / "settings.json", {**settings, "goals": dict(counts.most_common())})
+        goals = dict(counts.most_common()) | {name: 0 for name in trained if name not in counts}
+        write_json(temporary / "settings.json", {**settings, "goals": goals})
 
 
 def _rows(

@@ -20,7 +20,7 @@ from llmrec.tune.answerable import AnswerableGoals
 from llmrec.tune.held_out import Part, asked_parts, covers
 from llmrec.tune.settings import GoalSettings
 from llmrec.verbalize.conditions import Behaviour, Conditions
-from llmrec.verbalize.goals import FILE, PAIRS, TARGET, Goal, GoalTable
+from llmrec.verbalize.goals import EACH, FILE, PAIRS, TARGET, Goal, GoalTable
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
 from llmrec.verbalize.saying import pick
@@ -70,16 +70,22 @@ def goal_table(templates: Templates, settings: GoalSettings) -> GoalTable:
     if FILE in templates.sources:
         table = GoalTable.read(templates.text(FILE), f"{templates.origin}/{FILE}")
     else:  # templates from before there were goals
-        shipped = Templates.load()
-        table = GoalTable.read(shipped.text(FILE), f"{shipped.origin}/{FILE}")
+        table = _shipped()
     return table.extended(settings.add, "recipe: goals: add").weighted(settings.weights)
+
+
+def _shipped() -> GoalTable:
+    """The table that comes with llmrec."""
+    templates = Templates.load()
+    return GoalTable.read(templates.text(FILE), f"{templates.origin}/{FILE}")
 
 
 class GoalMaker:
     """Finds what the goals of a table ask of one dataset.
 
     `goals` are those that this data can answer at all, a goal with `each` once for each value that occurs;
-    `trained` are the names that `ask` draws from, with their weights.
+    `left_out` says of the others what the data does not have. `trained` are the names that `ask` draws from,
+    with their weights.
     """
 
     def __init__(
@@ -92,16 +98,9 @@ class GoalMaker:
         data = AnswerableGoals(self.conditions, train)
         self._repeats = data.repeats
         self._families: dict[str, str] = {}
-        single: dict[str, Goal] = {}
-        for name in table.singles:
-            for goal in data.expanded(table.goals[name]):
-                if data.answers(goal):
-                    single[goal.name] = goal
-                    self._families[goal.name] = name
-        combined = (goal for goal in table.goals.values() if goal.components)
-        self.goals = single | {
-            goal.name: goal for goal in combined if all(part in single for part in goal.components)
-        }
+        self.left_out: dict[str, str] = {}
+        self.goals = self._answered(data)
+        single = set(self._families)
         self._held_out = {name: self._parts(name) for name in settings.held_out}
         for name in settings.held_out:  # to be measured though it never trains
             if all(part in single for part in self._parts(name)):
@@ -122,6 +121,27 @@ class GoalMaker:
         }
         self.goals |= {goal.name: goal for goal in chosen}
 
+    def _answered(self, data: AnswerableGoals) -> dict[str, Goal]:
+        """The goals that the data answers, combinations last; notes what the others lack."""
+        single: dict[str, Goal] = {}
+        for name in self.table.singles:
+            expanded = data.expanded(self.table.goals[name])
+            lacks = [data.lacks(goal) for goal in expanded]
+            answered = [goal for goal, lack in zip(expanded, lacks, strict=True) if not lack]
+            single |= {goal.name: goal for goal in answered}
+            self._families |= {goal.name: name for goal in answered}
+            if not answered:
+                self.left_out[name] = lacks[0] if lacks else f"no two values for `{EACH}`"
+        goals = dict(single)
+        for goal in self.table.goals.values():
+            missing = [part for part in goal.components if part not in single]
+            if missing:
+                lack = self.left_out.get(missing[0], "several goals go by this name")
+                self.left_out[goal.name] = f"no {missing[0]!r} ({lack})"
+            elif goal.components:
+                goals[goal.name] = goal
+        return goals
+
     @classmethod
     def of(
         cls, prepared: Prepared, split: str, templates: Templates, settings: GoalSettings | None = None
@@ -132,6 +152,18 @@ class GoalMaker:
         facts = ItemFacts.from_histories(prepared.catalog, train)
         maker = WishMaker(prepared.catalog, templates, Lexicon.of(prepared))
         return cls(goal_table(templates, settings), settings, maker, facts, train)
+
+    def check_own(self) -> None:
+        """Raises `LlmrecError` for a row that is not in llmrec's own table and that this data cannot answer.
+
+        A goal that somebody wrote for this data and that never trains is a mistake; the shipped table is for
+        all data.
+        """
+        shipped = _shipped().goals
+        for name, lack in self.left_out.items():
+            known, goal = shipped.get(name, Goal("")), self.table.goals[name]
+            if replace(known, weight=goal.weight) != goal:
+                raise LlmrecError(f"goals: this data cannot answer {name!r}: it has {lack}")
 
     def named(self, name: str) -> Goal:
         """A goal that this data answers, or a combination of such, by name. Raises `LlmrecError`."""
@@ -153,8 +185,10 @@ class GoalMaker:
         for part in sorted(parts):
             if part not in self._families and part not in self._families.values():
                 self.table.goal(part.partition("=")[0])  # says what goals there are
+                lack = self.left_out.get(part, "no such value")  # of a goal with `each`
+                can = ", ".join(self._families)
                 raise LlmrecError(
-                    f"this data cannot answer the goal {part!r}, it can: {', '.join(self._families)}"
+                    f"this data cannot answer the goal {part!r}: it has {lack}. It can answer: {can}"
                 )
         return parts
 

@@ -14,7 +14,9 @@ from typing import Any
 import yaml
 
 from llmrec.errors import LlmrecError
+from llmrec.unique_keys import load_unique
 from llmrec.verbalize.objective import PRICE_LEVELS
+from llmrec.verbalize.seasons import SEASONS
 from llmrec.verbalize.wishes import KINDS
 from llmrec.verbalize.words import stems
 
@@ -72,7 +74,7 @@ class GoalTable:
     def read(cls, text: str, where: str) -> GoalTable:
         """Read a file's text; raises `LlmrecError` that names `where` and what is wrong."""
         try:
-            values = yaml.safe_load(text)
+            values = load_unique(text)
         except yaml.YAMLError as error:
             raise LlmrecError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(values, dict) or not isinstance(values.get("goals"), dict):
@@ -85,10 +87,14 @@ class GoalTable:
         return cls([], horizon).extended(values["goals"], where)
 
     def extended(self, rows: Mapping[str, Any], where: str) -> GoalTable:
-        """The table with further rows, in place of those of the same name."""
+        """The table with further rows, in place of those of the same name; raises `LlmrecError`."""
         goals = dict(self.goals)
         for name, row in rows.items():
-            goals[str(name)] = _goal(str(name), row, f"{where}: goal {name!r}")
+            if not isinstance(name, str) or not name.strip():  # YAML reads `no:` as false
+                raise LlmrecError(
+                    f"{where}: {name!r} is no name of a goal: give it a text, in quotes if need be"
+                )
+            goals[name] = _goal(name, row, f"{where}: goal {name!r}")
         for goal in goals.values():
             for part in goal.components:
                 if part not in goals or goals[part].components:
@@ -151,6 +157,7 @@ def _goal(name: str, row: Any, where: str) -> Goal:
         if EACH in _flat(conditions[key]):
             raise LlmrecError(f"{where}: `{EACH}` stands in says only")
     says, when, unless = (conditions[key] for key in ("says", "when", "unless"))
+    _check_possible(says, when, unless, where)
     return Goal(name, weight, says, when, unless, values.get("after", ""), wish, horizon)
 
 
@@ -166,6 +173,29 @@ def _check_said(says: Mapping[str, Any], where: str) -> None:
         raise LlmrecError(f"{where}.scenario must have one value: alternatives stand in `when`")
     if TARGET in _flat({name: says.get(name, {}) for name in ("exclude_attributes",)}):
         raise LlmrecError(f"{where}: what is ruled out cannot be what the target has")
+
+
+def _check_possible(
+    says: Mapping[str, Any], when: Mapping[str, Any], unless: Mapping[str, Any], where: str
+) -> None:
+    """No event answers bounds that cross, or a condition that must hold and must not."""
+    least = max(each.get("min_price", -math.inf) for each in (says, when))
+    most = min(each.get("max_price", math.inf) for each in (says, when))
+    if least > most:
+        raise LlmrecError(f"{where}: no price is at least {least:g} and at most {most:g}")
+    if {"seen_before", "new_for_user"} <= {*says, *when}:
+        raise LlmrecError(f"{where}: no item is in the history (seen_before) and is not (new_for_user)")
+    for key, wanted in (("says", says), ("when", when)):
+        for name in wanted.keys() & unless.keys():
+            if _rules_out(unless[name], wanted[name]):
+                raise LlmrecError(f"{where}: no event answers it, `unless` rules out the {name} of `{key}`")
+
+
+def _rules_out(unless: Any, wanted: Any) -> bool:
+    """Whether what must not hold is all that is wanted: the same, or alternatives with all of it."""
+    if isinstance(unless, tuple) and isinstance(wanted, str):
+        return wanted in unless
+    return bool(unless == wanted)
 
 
 def _flat(conditions: Mapping[str, Any]) -> list[Any]:
@@ -195,9 +225,7 @@ def _condition(name: str, value: Any, where: str) -> Any:
             raise LlmrecError(f"{where} must be true, or left out")
         return True
     if name in NUMBERS:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise LlmrecError(f"{where} must be a number, got {value!r}")
-        return float(value)
+        return _number(value, where)
     if name == "price_level":
         if value not in (*PRICE_LEVELS, TARGET):
             raise LlmrecError(f"{where} must be one of: {', '.join((*PRICE_LEVELS, TARGET))}")
@@ -207,12 +235,32 @@ def _condition(name: str, value: Any, where: str) -> Any:
     if name in LISTS and not isinstance(value, list) and (name, value) != ("include_categories", TARGET):
         raise LlmrecError(f"{where} must be a list")
     names = _names(value, where)
+    if name == "season":
+        _check_seasons(names, where)
     if name in ("include_words", "exclude_words"):
-        found = tuple(dict.fromkeys(stem for word in names for stem in stems(word)))
-        if not found:
-            raise LlmrecError(f"{where} has no word to look for, got {value!r}")
-        return found
+        return _words(names, value, where)
     return names
+
+
+def _check_seasons(names: str | tuple[str, ...], where: str) -> None:
+    known = (*sorted(SEASONS), TARGET)
+    for name in names if isinstance(names, tuple) else (names,):
+        if name not in known:
+            raise LlmrecError(f"{where}: there is no season {name!r}, there are: {', '.join(known)}")
+
+
+def _words(names: str | tuple[str, ...], value: Any, where: str) -> tuple[str, ...]:
+    """The stems of words to look for, each once."""
+    found = tuple(dict.fromkeys(stem for word in names for stem in stems(word)))
+    if not found:
+        raise LlmrecError(f"{where} has no word to look for, got {value!r}")
+    return found
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise LlmrecError(f"{where} must be a number, got {value!r}")
+    return float(value)
 
 
 def _pairs(name: str, value: Any, where: str) -> str | dict[str, str | tuple[str, ...]]:
