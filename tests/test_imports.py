@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module imports only its own stage and earlier ones.
 ORDER = [
-    "errors", "files", "progress", "quiet", "device", "stages", "data", "verbalize",
+    "errors", "files", "progress", "quiet", "device", "stages", "unique_keys", "data", "verbalize",
     "items", "model", "tune", "decode", "retrieve", "engines", "tasks", "baselines", "evaluate",
     "config", "versions", "bundle", "fit", "make_ids", "report_ids", "index_bundle",
     "language_recommender", "codes", "change_items", "export", "open_engine", "text", "readouts", "finetune",
