@@ -15,13 +15,14 @@ from llmrec.data.prepared import Prepared
 from llmrec.verbalize.clean import clean
 from llmrec.verbalize.goal_grammar import event_pattern
 from llmrec.verbalize.names import Names, said_name
-from llmrec.verbalize.words import split_words, stems
+from llmrec.verbalize.words import singular, split_words, stems
 
 TITLE_LIMIT = 80
 """Characters of a title that are said and recognised."""
 _CATEGORY_LIMIT = 60
 _REMARK = re.compile(r"\s*\([^()]*\)$")
 _FORMS = 2
+_RATHER = 3
 _CANDIDATES = 400
 
 
@@ -51,6 +52,7 @@ class Lexicon:
         self._title_counts: Counter[str] = Counter()
         self._by_title: dict[tuple[str, ...], int] = {}
         self._categories: dict[tuple[str, ...], str] = {}
+        self._in_category: Counter[str] = Counter()
         forms: dict[str, Counter[str]] = {}
         remarked: list[int] = []
         for position, item in enumerate(catalog.items):
@@ -70,6 +72,7 @@ class Lexicon:
             for word in words:
                 for stem in stems(word):
                     forms.setdefault(stem, Counter())[word] += 1
+            self._in_category.update(set(item.categories))
             for category in item.categories:
                 if found := tuple(split_words(self.said_category(category))):
                     self._categories.setdefault(found, category)
@@ -119,8 +122,18 @@ class Lexicon:
         return self._by_title.get(tuple(words))
 
     def category_named(self, words: Sequence[str]) -> str | None:
-        """The category whose name has exactly these words (see `split_words`)."""
-        return self._categories.get(tuple(words))
+        """The category whose name has exactly these words (see `split_words`), or their singular forms."""
+        found = self._categories.get(tuple(words))
+        return found or self._categories.get(tuple(singular(word) for word in words))
+
+    def rather_category(self, name: str) -> bool:
+        """Whether the name of a category, said alone, means the category and not a word of titles.
+
+        It does where no title has its words, or the category has `_RATHER` times as many items: "comedy" is a
+        genre of a thousand films and a word of a few titles, "bag" a kind of things that are called so.
+        """
+        titled = min((self.in_titles(stem) for stem in stems(name)), default=0)
+        return self._in_category[name] >= _RATHER * titled
 
     def event_named(self, said: str) -> str:
         """The type of event that `event_pattern` found; "" for none."""

@@ -196,14 +196,15 @@ def _exclude(reading: Reading, phrase: list[Token]) -> bool:
     lexicon = reading.lexicon
     named = without_articles(phrase)
     found = [stem for token in named for stem in stems(token.text) if reading.knows(stem)]
+    category = longest(named, lexicon.category_named, lexicon.longest_category)
+    whole = category is not None and category[1] == named[-1].end and lexicon.rather_category(category[0])
+    if category is not None and (whole or not found):
+        reading.understood(phrase[0].start, exclude_categories=(category[0],))
+        return True
     if found:
         rarest = min(reversed(found), key=lexicon.in_titles)
         reading.understood(phrase[0].start, exclude_words=(rarest,))
-        return True
-    category = longest(named, lexicon.category_named, lexicon.longest_category)
-    if category is not None:
-        reading.understood(phrase[0].start, exclude_categories=(category[0],))
-    return category is not None
+    return bool(found)
 
 
 def _read_words(reading: Reading) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmrec.verbalize import grammar
 from llmrec.verbalize.goal_grammar import NEW_CATEGORY
 from llmrec.verbalize.reading import ARTICLES, QUOTES, Reading, Token, longest
-from llmrec.verbalize.words import stems
+from llmrec.verbalize.words import singular, stems
 
 
 def read_categories_led(reading: Reading) -> None:
@@ -16,7 +16,7 @@ def read_categories_led(reading: Reading) -> None:
 
 
 def read_categories_bare(reading: Reading) -> None:
-    """Categories that are named alone, where their words are not also words of titles."""
+    """Categories that are named alone, where their words are not rather words of titles."""
     _read(reading, led=False)
 
 
@@ -28,7 +28,7 @@ def _read(reading: Reading, led: bool) -> None:
     while position < len(tokens):
         words = tokens[position].words
         found = None
-        if words and words[0] in lexicon.category_beginnings:
+        if words and {words[0], singular(words[0])} & lexicon.category_beginnings:
             found = longest(tokens[position:], lexicon.category_named, lexicon.longest_category)
         if found is None:
             position += 1
@@ -38,7 +38,8 @@ def _read(reading: Reading, led: bool) -> None:
         before, after = _introduced(tokens[taken:position]), _followed(tokens, stop)
         if before is not None and any(start < before.end <= end for start, end in nameless):
             before = None
-        bare = any(not lexicon.in_titles(stem) for stem in stems(name))
+        beside = (*tokens[max(0, position - 1) : position], *tokens[stop : stop + 1])
+        bare = not led and _means_category(reading, name, beside)
         if (before is not None or after) if led else bare:
             start = tokens[position].start if before is None else before.start
             end = tokens[stop].end if after else end
@@ -50,6 +51,22 @@ def _read(reading: Reading, led: bool) -> None:
             position = taken = stop + 1 if after else stop
         else:
             position += 1
+
+
+def _means_category(reading: Reading, name: str, beside: Sequence[Token]) -> bool:
+    """Whether a name that nothing introduces is the category, not words of titles with those `beside` it.
+
+    Alternatives ("drama or thriller") are none: an item would have to be of both.
+    """
+    lexicon = reading.lexicon
+    if any(token.words == ("or",) for token in beside):
+        return False
+    if any(not lexicon.in_titles(stem) for stem in stems(name)):
+        return True
+    known = [stem for token in beside for stem in stems(token.text) if reading.knows(stem)]
+    return lexicon.rather_category(name) and not any(
+        lexicon.items_with_all([*stems(name), stem]) for stem in known
+    )
 
 
 def _introduced(before: Sequence[Token]) -> Token | None:
