@@ -176,7 +176,21 @@ POSITIVE_AFTER_AND = frozenset(
 )
 """After "and", these begin a wish of its own: "no mugs and something for the garden"."""
 CATEGORY_BEFORE = frozenset({"from", "in", "category", "section", "aisle", "department", "range", "within"})
-CATEGORY_AFTER = frozenset({"category", "section", "aisle", "department", "range", "shelf"})
+CATEGORY_AFTER = frozenset(
+    {
+        "category",
+        "section",
+        "aisle",
+        "department",
+        "range",
+        "shelf",
+        "genre",
+        "film",
+        "films",
+        "movie",
+        "movies",
+    }
+)
 FILLERS = frozenset(_FILLERS.split())
 """Words that say nothing about items; dropped."""
 SOFT = frozenset(_SOFT.split())

@@ -7,6 +7,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,8 +23,9 @@ TITLE_LIMIT = 80
 _CATEGORY_LIMIT = 60
 _REMARK = re.compile(r"\s*\([^()]*\)$")
 _FORMS = 2
-_RATHER = 3
 _CANDIDATES = 400
+_MANY_MORE = 2
+"""How many times the items with a word a category of that name has, for the word to mean the category."""
 
 
 class Lexicon:
@@ -52,7 +54,7 @@ class Lexicon:
         self._title_counts: Counter[str] = Counter()
         self._by_title: dict[tuple[str, ...], int] = {}
         self._categories: dict[tuple[str, ...], str] = {}
-        self._in_category: Counter[str] = Counter()
+        self._category_sizes = Counter(name for item in catalog.items for name in set(item.categories))
         forms: dict[str, Counter[str]] = {}
         remarked: list[int] = []
         for position, item in enumerate(catalog.items):
@@ -72,7 +74,6 @@ class Lexicon:
             for word in words:
                 for stem in stems(word):
                     forms.setdefault(stem, Counter())[word] += 1
-            self._in_category.update(set(item.categories))
             for category in item.categories:
                 if found := tuple(split_words(self.said_category(category))):
                     self._categories.setdefault(found, category)
@@ -84,8 +85,10 @@ class Lexicon:
                 self._by_title.setdefault(shorter, position)
         self.longest_title = max(map(len, self._by_title), default=0)
         self.longest_category = max(map(len, self._categories), default=0)
-        self.category_beginnings = frozenset(words[0] for words in self._categories)
-        """First words of the categories' names."""
+        self._categories_singular: dict[tuple[str, ...], str] = {}
+        for found, category in self._categories.items():
+            self._categories_singular.setdefault(tuple(map(singular, found)), category)
+        self._category_beginnings = frozenset(words[0] for words in self._categories_singular)
 
     @classmethod
     def of(cls, prepared: Prepared) -> Lexicon:
@@ -122,18 +125,35 @@ class Lexicon:
         return self._by_title.get(tuple(words))
 
     def category_named(self, words: Sequence[str]) -> str | None:
-        """The category whose name has exactly these words (see `split_words`), or their singular forms."""
-        found = self._categories.get(tuple(words))
-        return found or self._categories.get(tuple(singular(word) for word in words))
+        """The category whose name has exactly these words (see `split_words`).
 
-    def rather_category(self, name: str) -> bool:
-        """Whether the name of a category, said alone, means the category and not a word of titles.
-
-        It does where no title has its words, or the category has `_RATHER` times as many items: "comedy" is a
-        genre of a thousand films and a word of a few titles, "bag" a kind of things that are called so.
+        Without such a category, one whose name has them in another number: "comedies" names "Comedy".
         """
-        titled = min((self.in_titles(stem) for stem in stems(name)), default=0)
-        return self._in_category[name] >= _RATHER * titled
+        found = self._categories.get(tuple(words))
+        return self._categories_singular.get(tuple(map(singular, words))) if found is None else found
+
+    def category_begins(self, word: str) -> bool:
+        """Whether a category's name begins with this word, in either number."""
+        return singular(word) in self._category_beginnings
+
+    def category_meant(self, words: Sequence[str]) -> str | None:
+        """The category that these words mean where nothing around them says whether they are a category.
+
+        They do when no title has all of them, or when the category has at least twice as many items as have
+        them in their text: "comedy" is not asked for to see the few films that are called so.
+        """
+        name = self.category_named(words)
+        if name is None:
+            return None
+        found = stems(" ".join(words))
+        if not all(self._title_counts[stem] for stem in found):
+            return name
+        return name if self._category_sizes[name] >= _MANY_MORE * len(self.items_with_all(found)) else None
+
+    def beside(self, first: str, second: str) -> bool:
+        """Whether a title has the second stem right after the first: "garden gnome"."""
+        both = self.items_with_all((first, second))
+        return any((first, second) in pairwise(self.titles[item]) for item in both)
 
     def event_named(self, said: str) -> str:
         """The type of event that `event_pattern` found; "" for none."""

@@ -112,6 +112,11 @@ class Names:
             return None
         return fields[0].name, fields[0].values[tuple(words)]
 
+    def scenario_value(self, words: Sequence[str]) -> bool | None:
+        """True where some columns have a value of these words, letters among them; None where none has."""
+        known = tuple(words) in self._bare and any(len(word) > 1 and not word.isdigit() for word in words)
+        return True if known else None
+
 
 def _values(catalog: Catalog) -> dict[str, dict[Value, None]]:
     """The different known values of each attribute, in the order of the catalogue."""

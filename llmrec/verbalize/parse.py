@@ -13,7 +13,12 @@ from llmrec.verbalize import goal_grammar, grammar
 from llmrec.verbalize.clean import clean
 from llmrec.verbalize.lexicon import Lexicon
 from llmrec.verbalize.objective import Objective
-from llmrec.verbalize.read_categories import read_categories_bare, read_categories_led
+from llmrec.verbalize.read_categories import (
+    category_alone,
+    read_categories_bare,
+    read_categories_led,
+    words_only,
+)
 from llmrec.verbalize.read_goals import (
     event_spans,
     read_bare_scenarios,
@@ -23,6 +28,7 @@ from llmrec.verbalize.read_goals import (
     read_names,
     read_values,
 )
+from llmrec.verbalize.read_prices import leave_price_alternatives
 from llmrec.verbalize.reading import (
     ARTICLES,
     Reading,
@@ -76,6 +82,7 @@ def _read_phrases(reading: Reading) -> None:
     lexicon = reading.lexicon
     read_marks(reading)
     read_values(reading)
+    leave_price_alternatives(reading)
     _read_prices(reading)
     if lexicon.has_categories:
         read_flag(reading, goal_grammar.NEW_CATEGORY, new_category=True)
@@ -192,19 +199,23 @@ def _split_alternatives(phrase: Sequence[Token]) -> list[list[Token]]:
 
 
 def _exclude(reading: Reading, phrase: list[Token]) -> bool:
-    """Exclude the rarest word of a negated phrase, or the category that it names; False for neither."""
+    """Exclude the category that a negated phrase names, or its rarest word; False for neither."""
     lexicon = reading.lexicon
     named = without_articles(phrase)
-    found = [stem for token in named for stem in stems(token.text) if reading.knows(stem)]
-    category = longest(named, lexicon.category_named, lexicon.longest_category)
-    whole = category is not None and category[1] == named[-1].end and lexicon.rather_category(category[0])
-    if category is not None and (whole or not found):
-        reading.understood(phrase[0].start, exclude_categories=(category[0],))
+    told = words_only(named)
+    if told is None and (meant := category_alone(reading, named)) is not None:
+        reading.understood(phrase[0].start, exclude_categories=(meant[0],))
         return True
+    named = named if told is None else list(told)
+    found = [stem for token in named for stem in stems(token.text) if reading.knows(stem)]
     if found:
         rarest = min(reversed(found), key=lexicon.in_titles)
         reading.understood(phrase[0].start, exclude_words=(rarest,))
-    return bool(found)
+        return True
+    category = longest(named, lexicon.category_named, lexicon.longest_category)
+    if category is not None:
+        reading.understood(phrase[0].start, exclude_categories=(category[0],))
+    return category is not None
 
 
 def _read_words(reading: Reading) -> None:

@@ -72,8 +72,8 @@ def nearest_weight(weight: float) -> float:
 
 def _items(wish: Objective, lexicon: Lexicon, rng: np.random.Generator) -> Iterator[Said]:
     if wish.include_words:
-        words = " ".join(form_of(stem, lexicon, rng) for stem in wish.include_words)
-        yield Said("keyword", {"word": words}, ("include_words",))
+        forms = [form_of(stem, lexicon, rng) for stem in wish.include_words]
+        yield Said("keyword", {"word": _told(forms, lexicon) + " ".join(forms)}, ("include_words",))
     for name in wish.include_categories:
         yield Said("category", {"category": lexicon.said_category(name)}, ("include_categories",))
     for name, value in wish.include_attributes:
@@ -126,11 +126,20 @@ def _ruled_out(wish: Objective, lexicon: Lexicon, rng: np.random.Generator) -> I
     for stem in wish.exclude_words:
         form = form_of(stem, lexicon, rng)
         article = ("an " if form[0] in "aeiou" else "a ") if singular(form) == form else ""
+        if told := _told([form], lexicon):
+            form, article = told + form, ""
         yield Said("not_word", {"word": form, "a_word": article + form}, ("exclude_words",))
     for name, value in wish.exclude_attributes:
         yield Said("not_attribute", _pair(name, value, lexicon), ("exclude_attributes",))
     for name in wish.exclude_categories:
         yield Said("not_category", {"category": lexicon.said_category(name)}, ("exclude_categories",))
+
+
+def _told(forms: Sequence[str], lexicon: Lexicon) -> str:
+    """What is said before words of titles that alone would be read as categories; "" where none would."""
+    if not any(map(lexicon.category_meant, (forms, *([form] for form in forms)))):
+        return ""
+    return "the word " if len(forms) == 1 else "the words "
 
 
 def form_of(stem: str, lexicon: Lexicon, rng: np.random.Generator) -> str:
