@@ -69,6 +69,8 @@ def writers(
             raise LlmrecError(f"{bundle.directory} has other data or another base than {first.directory}")
         depth = "all" if recipe.layers is None else f"{recipe.layers}"
         kind = f"tuned, {depth} layers" + (", from random weights" if recipe.random else "")
+        if f"titles, {kind}" in found:
+            kind += f", {bundle.directory}"
         found[f"titles, {kind}"] = partial(tuned_writer, bundle)
         if recipe.codes.tasks.writes_codes:
             found[f"codes, {kind}"] = partial(recommender_of, bundle)

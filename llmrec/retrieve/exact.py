@@ -26,7 +26,7 @@ def _largest_products(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
     if len(queries) > _FEW:
         found: np.ndarray = (queries @ rows.T).max(axis=0)  # the short axis first: fast
         return found
-    products = rows @ queries.T  # few columns: three fifths of the time of few long rows
+    products = rows @ queries.T  # few columns: faster than few long rows
     found = products[:, 0].copy()
     for column in range(1, products.shape[1]):
         np.maximum(found, products[:, column], out=found)

@@ -63,8 +63,7 @@ def parse(text: str, lexicon: Lexicon) -> Objective:
     _read_words(reading)
     found = weighed(reading)
     rest = " ".join(said for _, said in sorted(reading.rest) if said)
-    weights = found.weights if rest else tuple(each for each in found.weights if each[0] != "rest")
-    return replace(found, rest=rest, weights=weights)
+    return replace(found, rest=rest)
 
 
 def _read_names(reading: Reading) -> None:
